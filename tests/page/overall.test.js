@@ -224,6 +224,32 @@ test('a long name is cut in the middle', async () => {
     assert.equal(parts.map(({ text }) => text).join(''), name);
     assert.match(parts[1].text, /-final\.docx$/);
     assert.deepEqual(parts.map(({ isCut }) => isCut), [true, false], `at ${width} px`);
+    // The browser cuts at a character, and the rest of its width must not be a gap before the end of the name.
+    const gap = await row.element.locator('.stem').evaluate((stem) => {
+      const canvas = document.createElement('canvas').getContext('2d');
+      canvas.font = getComputedStyle(stem).font;
+      const widths = Array.from(stem.textContent, (_, at) => canvas.measureText(`${stem.textContent.slice(0, at)}…`).width);
+      const box = stem.getBoundingClientRect().width;
+      return box - widths.findLast((each) => each <= box);
+    });
+    assert.ok(gap < 1, `a gap of ${gap} px at ${width} px`);
+    const spaced = `board ${'meeting of the members '.repeat(8)}in ab cd.mp4`;
+    await visitor.choose(await landfall.file(spaced, 100));
+    const second = await visitor.row(spaced).is('done');
+    assert.deepEqual(await second.element.locator('.file > *').allTextContents(), [spaced.slice(0, -9), 'ab cd.mp4']);
     await visitor.leave();
   }
+});
+
+test('a note about many files that are in the list names some of them', async () => {
+  const visitor = await Visitor.open(browser, landfall.page);
+  const again = await files('again', Array(4).fill(100));
+  const start = await hold(visitor);
+  await visitor.choose(again);
+  await says(visitor, 'overall', /^0 of 4 files uploaded · 3 running · 1 queued$/);
+  await visitor.choose(again);
+  await says(visitor, 'note-text', /^4 files are already in the list \(again0\.bin, again1\.bin, again2\.bin, …\)\.$/);
+  start();
+  await says(visitor, 'overall', /^4 of 4 files uploaded$/);
+  await visitor.leave();
 });
