@@ -24,6 +24,34 @@ async function link(...args) {
   return (await promisify(execFile)(bin, flags, { env })).stdout.trim();
 }
 
+test('a link without further files accepts one again after one was cancelled', async () => {
+  const visitor = await Visitor.open(browser, await link('--name', 'One file', '--files', '1', '--url', landfall.page));
+  const { tab } = visitor;
+  const full = 'This link has accepted all its files, and takes no more.';
+  await visitor.slow(400_000);
+  await visitor.choose(await landfall.file('first.bin', 8_000_000));
+  await visitor.row('first.bin').is('uploading');
+  await tab.locator('#tagline', { hasText: full }).waitFor();
+  assert.equal(await tab.evaluate(() => document.activeElement.id), 'tagline', 'the focus stays at the start');
+  // No request: the page knows.
+  await visitor.drop(await landfall.file('second.bin', 100));
+  await visitor.row('second.bin').is('rejected');
+  assert.equal(await visitor.row('second.bin').status(), full);
+  assert.equal(visitor.sent('POST').length, 2);
+  await visitor.row('first.bin').press('Cancel');
+  await tab.getByText(/^1 more file\. Open until /).waitFor();
+  await visitor.slow();
+  await visitor.choose(await landfall.file('third.bin', 100));
+  await visitor.row('third.bin').is('done');
+  await tab.locator('#tagline', { hasText: full }).waitFor();
+  await tab.reload();
+  await tab.locator('#tagline', { hasText: full }).waitFor();
+  await visitor.row('third.bin').is('done');
+  assert.equal(await tab.locator('#drop').isHidden(), true);
+  assert.equal(await visitor.row('second.bin').state(), 'gone');
+  await visitor.leave();
+});
+
 testInBrowsers('people upload with a link, and its secret is in no URL', async () => {
   const url = await link('--name', 'Photos for Ann', '--max-size', '2MB', '--files', '2', '--url', landfall.page);
   const secret = new URLSearchParams(new URL(url).hash.slice(1)).get('token');
@@ -40,14 +68,19 @@ testInBrowsers('people upload with a link, and its secret is in no URL', async (
   assert.equal(await landfall.stored(await visitor.row('one.jpg').url()), await hashOf(file));
   await visitor.choose(await landfall.file('large.jpg', 2_000_001));
   await visitor.row('large.jpg').is('rejected');
+  assert.equal(await visitor.row('large.jpg').status(), 'Too large: 2,000,001 bytes, but this link accepts at most 2,000,000 bytes per file.');
+  await tab.getByText(/^1 more file\. Open until /).waitFor();
   // It is still there after a reload.
   await tab.reload();
   await tab.getByText(/^1 more file\. Open until /).waitFor();
-  await visitor.choose([await landfall.file('two.jpg', 100)]);
-  await visitor.row('two.jpg').is('done');
-  await visitor.choose([await landfall.file('three.jpg', 100)]);
-  await visitor.row('three.jpg').is('failed');
-  assert.equal(await visitor.row('three.jpg').status(), 'The server does not allow this: this link accepts 2 files, and no more');
+  // One of them is granted.
+  await visitor.choose(await Promise.all(['two.jpg', 'three.jpg'].map((name) => landfall.file(name, 100))));
+  const denied = tab.locator('.upload[data-state=rejected]');
+  await denied.waitFor();
+  assert.equal(await denied.locator('.status').textContent(), 'The server does not allow this: this link accepts 2 files, and no more');
+  assert.deepEqual(await denied.getByRole('button').allTextContents(), [`Clear ${await denied.locator('.name').textContent()}`]);
+  await tab.locator('#tagline', { hasText: 'This link has accepted all its files, and takes no more.' }).waitFor();
+  assert.equal(await tab.locator('#drop').isHidden(), true);
   for (const request of visitor.requests) {
     assert.ok(!request.url.includes('lf'), request.url);
     const isGrant = request.url.endsWith('/uploadjobs');

@@ -114,6 +114,36 @@ test('running rows come first, then failed and queued ones; finished ones are fo
   await visitor.leave();
 });
 
+test('after a reload, the summary still counts what was uploaded before', async () => {
+  const visitor = await Visitor.open(browser, landfall.page);
+  const { tab } = visitor;
+  await visitor.choose(await files('before', Array(6).fill(2_000_000)));
+  await says(visitor, 'overall', /^6 of 6 files uploaded$/);
+  await visitor.slow(200_000);
+  await visitor.choose(await files('after', Array(4).fill(1_000_000)));
+  await says(visitor, 'overall', /^6 of 10 files uploaded · 3 running · 1 queued$/);
+  await until(() => tab.evaluate(() => (
+    Object.values(localStorage).filter((record) => JSON.parse(record).copied).length === 4
+  )), 'the copies');
+  await tab.addInitScript(() => {
+    globalThis.titles = [];
+    new MutationObserver(() => globalThis.titles.push(document.title)).observe(document, { childList: true, subtree: true, characterData: true });
+  });
+  await tab.reload();
+  await says(visitor, 'overall', /^6 of 10 files uploaded · 3 running · 1 queued$/);
+  await says(visitor, 'amount', /^[\d.]+ MB of 16 MB( · |$)/);
+  assert.equal(await tab.locator('#fold').textContent(), '6 uploaded');
+  await visitor.slow();
+  await says(visitor, 'overall', /^10 of 10 files uploaded$/);
+  await until(async () => (await tab.locator('#fold').textContent()) === '10 uploaded', 'the line of the finished');
+  const totals = (await tab.evaluate(() => globalThis.titles)).map((title) => /^(\d+)% – /.exec(title)?.[1]).filter(Boolean).map(Number);
+  assert.ok(totals.length > 0 && totals.every((total) => total >= 75), `12 MB of 16 MB were uploaded before, but the title said ${totals} %`);
+  // What is cleared no longer counts, once nothing is left.
+  await tab.getByRole('button', { name: 'Clear finished' }).click();
+  await says(visitor, 'overall', /^$/);
+  await visitor.leave();
+});
+
 test('a row keeps the focus wherever its state moves it', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
   const focused = () => visitor.tab.evaluate(() => document.activeElement.textContent);
@@ -194,6 +224,32 @@ test('a long name is cut in the middle', async () => {
     assert.equal(parts.map(({ text }) => text).join(''), name);
     assert.match(parts[1].text, /-final\.docx$/);
     assert.deepEqual(parts.map(({ isCut }) => isCut), [true, false], `at ${width} px`);
+    // The browser cuts at a character, and the rest of its width must not be a gap before the end of the name.
+    const gap = await row.element.locator('.stem').evaluate((stem) => {
+      const canvas = document.createElement('canvas').getContext('2d');
+      canvas.font = getComputedStyle(stem).font;
+      const widths = Array.from(stem.textContent, (_, at) => canvas.measureText(`${stem.textContent.slice(0, at)}…`).width);
+      const box = stem.getBoundingClientRect().width;
+      return box - widths.findLast((each) => each <= box);
+    });
+    assert.ok(gap < 1, `a gap of ${gap} px at ${width} px`);
+    const spaced = `board ${'meeting of the members '.repeat(8)}in ab cd.mp4`;
+    await visitor.choose(await landfall.file(spaced, 100));
+    const second = await visitor.row(spaced).is('done');
+    assert.deepEqual(await second.element.locator('.file > *').allTextContents(), [spaced.slice(0, -9), 'ab cd.mp4']);
     await visitor.leave();
   }
+});
+
+test('a note about many files that are in the list names some of them', async () => {
+  const visitor = await Visitor.open(browser, landfall.page);
+  const again = await files('again', Array(4).fill(100));
+  const start = await hold(visitor);
+  await visitor.choose(again);
+  await says(visitor, 'overall', /^0 of 4 files uploaded · 3 running · 1 queued$/);
+  await visitor.choose(again);
+  await says(visitor, 'note-text', /^4 files are already in the list \(again0\.bin, again1\.bin, again2\.bin, …\)\.$/);
+  start();
+  await says(visitor, 'overall', /^4 of 4 files uploaded$/);
+  await visitor.leave();
 });

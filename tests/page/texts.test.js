@@ -94,6 +94,28 @@ test('the page speaks the language of the browser', async () => {
   }
 });
 
+test('the page is drawn in a language whose tag is invalid', async () => {
+  for (const [tags, language, button, amount] of [
+    [['en-US@posix'], 'en', 'Choose files', '1.5 MB'],
+    [['de_AT.UTF-8@euro', 'en'], 'de', 'Dateien auswählen', '1,5 MB'],
+    [['C'], 'en', 'Choose files', '1.5 MB'],
+    [[], 'en', 'Choose files', '1.5 MB'],
+  ]) {
+    const context = await browser.newContext();
+    await context.addInitScript((languages) => {
+      Object.defineProperty(navigator, 'languages', { get: () => languages });
+      Object.defineProperty(navigator, 'language', { get: () => languages[0] ?? '' });
+      delete window.showOpenFilePicker;
+    }, tags);
+    const visitor = await Visitor.join(context, landfall.page);
+    assert.equal(await visitor.tab.evaluate(() => document.documentElement.lang), language);
+    await visitor.choose(await landfall.file('tag.bin', 1_500_000), visitor.tab.getByRole('button', { name: button, exact: true }));
+    const row = await visitor.row('tag.bin').is('done');
+    assert.ok((await row.status()).replace(/\s/g, ' ').endsWith(` · ${amount}`), await row.status());
+    await visitor.leave();
+  }
+});
+
 test('the page and the dashboard write sizes the same way', async () => {
   const source = await readFile(path.join(PAGE, '../dashboard/format.js'), 'utf8');
   const { bytes } = await import(`data:text/javascript,${encodeURIComponent(source)}`);

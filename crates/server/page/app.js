@@ -48,6 +48,12 @@ let maxSize = setting('max-size') === '' ? null : Number(setting('max-size'));
 const downloadable = setting('download') === 'true';
 const link = takeLink(setting('grants'));
 if (link) byId('main').dataset.tokenEndpoint = '';
+/** The text about a file above `maxSize`. */
+let sizeError = 'error_size';
+/** Whether the upload link accepts no more files. */
+let isFull = false;
+/** Whether the upload link may have changed since it was read, and whether it is being read. */
+let [isLinkStale, isReadingLink] = [false, false];
 let requiresToken = byId('main').dataset.tokenEndpoint !== '';
 
 const store = new Store(endpoint);
@@ -113,7 +119,7 @@ async function addFiles(sources, unreadable = 0) {
   }
   const addAnyway = () => {
     showNote('');
-    byId('choose').focus();
+    focusStart();
     for (const source of again) add(createRecord(source)).addFile(source);
   };
   if (notes.length > 0) {
@@ -164,7 +170,7 @@ function addFile(source, candidates, now) {
   if (maxSize !== null && file.size > maxSize) {
     const [size, limit] = distinctBytes(file.size, maxSize);
     const item = add(record);
-    item.reject(text('error_size', { size, limit }));
+    item.reject(text(sizeError, { size, limit }));
     announce(text('heard_too_large', { name: item.label }));
     return 'new';
   }
@@ -172,6 +178,11 @@ function addFile(source, candidates, now) {
   // Another file of this choice may have the same identity.
   if (!match && store.uploadedAt(record) < now) return 'before';
   if (match?.item && !RESTARTABLE.includes(match.item.state)) return 'listed';
+  if (!match && isFull) {
+    add(record).reject(text('link_full'));
+    announce(text('link_full'));
+    return 'new';
+  }
   (match?.item ?? add(match?.record ?? record)).addFile(source);
   return match ? 'continued' : 'new';
 }
@@ -206,7 +217,7 @@ function onItemChange(item, before) {
   if (state === 'removed') {
     items.delete(item);
     overall.keep({ ...item.snapshot(), state: before });
-    if (!list.remove(item)) byId('choose').focus();
+    if (!list.remove(item)) focusStart();
     if (before === 'removing' || before === 'creating') announce(text('heard_cancelled', { name }));
   } else {
     list.update(item, state !== before);
@@ -219,8 +230,10 @@ function onItemChange(item, before) {
   // Announce only the first retry; `checking` precedes the next ones.
   if (state === 'waiting' && before === 'uploading') announce(text('heard_waiting', { name, message }));
   else if (state === 'done' && before !== 'restoring') announce(text('heard_done', { name }));
-  else if (state === 'failed') announce(text('heard_failed', { name, message }));
+  else if (state === 'failed' || (state === 'rejected' && before === 'creating')) announce(text('heard_failed', { name, message }));
   else if (state === 'paused' && before !== 'restoring') announce(text('heard_paused', { name }));
+  // It was granted or denied, or may no longer count as a file of the link.
+  if (['creating', 'removing'].includes(before) || state === 'failed') isLinkStale = true;
   scheduleRefresh();
 }
 
@@ -262,11 +275,13 @@ function tick() {
   }
   overall.tick(Array.from(items, (item) => item.snapshot()), now);
   refresh();
+  if (link && isLinkStale && !isReadingLink && !requiresToken) showLink();
 }
 
-/** The network may be back. */
+/** The network may be back, and others may have used the link. */
 function retryAll() {
   if (document.visibilityState === 'hidden') return;
+  isLinkStale = true;
   for (const item of items) item.retryNow();
 }
 
@@ -280,7 +295,10 @@ function addListeners() {
       if (id === 'pause-all') affected.reverse();
       await forEach(affected, (item) => { if (states.includes(item.state)) run(item); });
       refresh();
-      if (byId(id).hidden) (BULK.map(([each]) => byId(each)).find(({ hidden }) => !hidden) ?? byId('choose')).focus();
+      if (!byId(id).hidden) return;
+      const other = BULK.map(([each]) => byId(each)).find(({ hidden }) => !hidden);
+      if (other) other.focus();
+      else focusStart();
     });
   }
   byId('fold').addEventListener('click', () => {
@@ -289,7 +307,7 @@ function addListeners() {
   });
   byId('clear').addEventListener('click', () => {
     for (const item of [...items].filter(({ state }) => state === 'done')) item.clear();
-    byId('choose').focus();
+    focusStart();
   });
   for (const button of document.querySelectorAll('[data-copies]')) {
     button.addEventListener('click', async () => {
@@ -344,16 +362,34 @@ function restore() {
 
 /** Shows the name and the limits of the upload link. Without a connection, the first upload will tell. */
 async function showLink() {
+  [isLinkStale, isReadingLink] = [false, true];
   try {
-    const { name, maxSize: max, limits } = await link.describe();
+    const { name, maxSize: max, isFull: isFullNow, limits } = await link.describe();
     document.querySelector('h1').textContent = name;
     if (limits) byId('tagline').textContent = limits;
-    if (max !== null) maxSize = Math.min(max, maxSize ?? max);
+    if (max !== null && max < (maxSize ?? Infinity)) [maxSize, sizeError] = [max, 'error_size_link'];
+    if (isFullNow && !isFull) announce(limits);
+    isFull = isFullNow;
   } catch (error) {
-    if (![401, 403].includes(error.status)) return;
-    requiresToken = true;
-    showNote(text('link_ended'));
+    if ([401, 403].includes(error.status)) {
+      requiresToken = true;
+      showNote(text('link_ended'));
+    }
   }
+  isReadingLink = false;
+  showDrop();
+}
+
+/** Without a token, the server would reject every upload. */
+function showDrop() {
+  const hadFocus = byId('drop').contains(document.activeElement);
+  byId('drop').hidden = requiresToken || isFull;
+  if (hadFocus && byId('drop').hidden) focusStart();
+}
+
+/** Moves the focus from something that is removed. */
+function focusStart() {
+  (byId('drop').hidden ? byId('tagline') : byId('choose')).focus();
 }
 
 translatePage();
@@ -361,8 +397,7 @@ if (link) await showLink();
 if (byId('tagline').textContent === '') byId('tagline').textContent = text('tagline');
 showSettings({ endpoint, maxSize });
 byId('choose-folder').hidden = !canChooseFolder;
-// Without a token, the server would reject every upload.
-byId('drop').hidden = requiresToken;
+showDrop();
 byId('shell').hidden = requiresToken || link !== null;
 addListeners();
 if (!requiresToken) addDropListeners();

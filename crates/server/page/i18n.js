@@ -2,11 +2,12 @@
 
 const LANGUAGES = ['en', 'de', 'es', 'fr', 'ja', 'pt'];
 
-const languageOf = (tag) => tag.toLowerCase().split('-')[0];
+const languageOf = (tag) => /^[a-z]*/.exec(tag.toLowerCase())[0];
 
+const preferred = navigator.languages.find((tag) => LANGUAGES.includes(languageOf(tag))) ?? 'en';
+const language = languageOf(preferred);
 /** The language with its region, for the format of numbers. */
-const locale = navigator.languages.find((tag) => LANGUAGES.includes(languageOf(tag))) ?? 'en';
-const language = languageOf(locale);
+const locale = localeOf(preferred);
 
 const plurals = new Intl.PluralRules(locale);
 const texts = await (await fetch(new URL(`./lang/${language}.json`, import.meta.url))).json();
@@ -25,12 +26,21 @@ export function text(key, values = {}) {
   ));
 }
 
+/** Returns a locale that `Intl` accepts: some browsers report names of the system, such as `en-US@posix`. */
+function localeOf(tag) {
+  try {
+    return new Intl.Locale(tag.split('@')[0]).toString();
+  } catch {
+    return language;
+  }
+}
+
 /** Formats a number. */
 export function number(value, options = {}) {
   return value.toLocaleString(locale, options);
 }
 
-/** Formats the day of a time in milliseconds since 1970. */
+/** Formats the day of a time: milliseconds since 1970, or RFC 3339. */
 export function day(time) {
   return new Date(time).toLocaleDateString(locale, { dateStyle: 'medium' });
 }

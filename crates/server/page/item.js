@@ -14,7 +14,7 @@ let granted = Promise.resolve();
 /**
  * States, besides those of `FileUpload`: `restoring` (after a reload), `queued`, `in-other-tab` (another
  * tab is uploading it), `needs-file` (the user must choose the file again), `needs-permission` (the user
- * must press a button once), `rejected` (never started), `removing` and `removed`.
+ * must press a button once), `rejected` (never started, and cannot be), `removing` and `removed`.
  */
 export class Item {
   #context;
@@ -65,19 +65,21 @@ export class Item {
   /** Returns the state for the view. */
   snapshot() {
     const upload = this.#upload;
+    const { name, size, url, state } = this.record;
+    const isFinished = state === 'finished';
     return {
       state: this.#state,
-      name: this.record.name,
+      name,
       label: this.label,
-      size: this.record.size,
-      sent: this.#state === 'done' ? this.record.size : (upload?.sent ?? this.#storedOffset),
-      restored: this.#storedOffset,
-      isEarlier: this.isEarlier,
+      size,
+      sent: isFinished ? size : (upload?.sent ?? this.#storedOffset),
+      restored: this.isEarlier ? size : this.#storedOffset,
+      isFinished,
       isOffline: this.isOffline,
       rate: this.#state === 'uploading' ? this.#meter.rate : null,
       message: this.#message,
       retryAt: upload?.retryAt ?? 0,
-      url: this.record.url,
+      url,
     };
   }
 
@@ -274,7 +276,7 @@ export class Item {
 
   async #storeSource(source) {
     const copied = await this.#context.store.saveSource(this.record, source);
-    if (!copied || this.record.state === 'finished' || this.#state === 'removed') return;
+    if (!copied || this.record.state === 'finished' || ['rejected', 'removed'].includes(this.#state)) return;
     this.record.copied = true;
     this.#save();
   }
@@ -312,7 +314,12 @@ export class Item {
       this.#context.store.removeSource(this.record);
       this.#releaseLock();
     }
-    if (upload.state === 'failed' && upload.fileLost) this.#set('needs-file', upload.message);
+    if (upload.state === 'failed' && upload.isDenied) {
+      // Nor may a later visit request it again.
+      this.#context.store.remove(this.record);
+      this.#releaseLock();
+      this.reject(upload.message);
+    } else if (upload.state === 'failed' && upload.fileLost) this.#set('needs-file', upload.message);
     else this.#set(upload.state, upload.message);
   }
 

@@ -4,7 +4,7 @@
 // Authorization header alone: a URL would be in histories and logs.
 
 import { ConnectionError, RejectedError, rejection } from './http.js';
-import { text } from './i18n.js';
+import { day, text } from './i18n.js';
 
 const STORED = 'landfall link';
 
@@ -34,15 +34,18 @@ class Link {
     this.#secret = secret;
   }
 
-  /** Returns the name of the link, its maximum size in bytes or null, and its other limits as a text; throws if it has ended. */
+  /**
+   * Returns the name of the link, its maximum size in bytes or null, whether it accepts no more files, and its other limits as a
+   * text; throws if it has ended.
+   */
   async describe() {
     const { name, max_size: maxSize, files, max_files: maxFiles, expires_at: end } = await this.#send('GET', '/link');
-    const date = end && new Date(end).toLocaleDateString(document.documentElement.lang, { dateStyle: 'medium' });
-    const sentences = [
-      maxFiles === null ? '' : text('link_files', { count: Math.max(0, maxFiles - files) }),
-      end ? text('link_until', { date }) : '',
+    const isFull = maxFiles !== null && files >= maxFiles;
+    const sentences = isFull ? [text('link_full')] : [
+      maxFiles === null ? '' : text('link_files', { count: maxFiles - files }),
+      end ? text('link_until', { date: day(end) }) : '',
     ];
-    return { name, maxSize, limits: sentences.filter(Boolean).join(' ') };
+    return { name, maxSize, isFull, limits: sentences.filter(Boolean).join(' ') };
   }
 
   /** Requests the upload token of a file. The id of its record makes that idempotent. */

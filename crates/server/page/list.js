@@ -177,6 +177,8 @@ export class List {
 
     const mounted = this.#entries.filter(({ row }) => row);
     this.#order(mounted.map(({ row }) => row.element));
+    // All are read before the first one is changed.
+    for (const change of mounted.map(({ row }) => row.fit())) change();
     for (const entry of mounted) entry.height = entry.row.element.offsetHeight + GAP;
     this.#element.style.height = `${this.#place()}px`;
     for (const { row, top } of mounted) row.element.style.transform = `translateY(${top}px)`;

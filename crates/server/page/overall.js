@@ -1,4 +1,4 @@
-// The totals of this visit: the summary above the list, its bar, and the title and the icon of the tab.
+// The totals of the list: the summary above the list, its bar, and the title and the icon of the tab.
 
 import { SpeedMeter, bytes, pace, percentage } from './format.js';
 import { text } from './i18n.js';
@@ -10,6 +10,7 @@ const GROUPS = {
   uploading: 'overall_running',
   waiting: 'overall_waiting',
   queued: 'overall_queued',
+  restoring: 'overall_queued',
   paused: 'overall_paused',
   'needs-file': 'overall_blocked',
   'needs-permission': 'overall_blocked',
@@ -37,8 +38,8 @@ export class Overall {
   #logo = this.#icon.href;
 
   /** Adds an upload that left the list; one that is not finished no longer counts. */
-  keep({ state, isEarlier, size, restored }) {
-    if (state !== 'done' || isEarlier) return;
+  keep({ state, size, restored }) {
+    if (state !== 'done') return;
     this.#cleared.files += 1;
     this.#cleared.size += size;
     this.#cleared.moved += size - restored;
@@ -77,10 +78,9 @@ export class Overall {
   #sum(snapshots) {
     const counts = { overall_done: this.#cleared.files };
     const total = { counts, ...this.#cleared, sent: this.#cleared.size };
-    for (const { state, isOffline, isEarlier, sent, size, restored } of snapshots) {
-      if (isEarlier) continue;
+    for (const { state, isOffline, isFinished, sent, size, restored } of snapshots) {
       total.files += 1;
-      const group = isOffline ? 'overall_waiting' : GROUPS[state];
+      const group = isFinished ? 'overall_done' : isOffline ? 'overall_waiting' : GROUPS[state];
       if (!group) continue;
       counts[group] = (counts[group] ?? 0) + 1;
       total.sent += sent;

@@ -41,8 +41,8 @@ export class UploadError extends Error {
  * `paused` and `failed`.
  */
 export class FileUpload {
-  /** The run in progress: ends with an error, and whether it was stopped. */
-  #run = { interrupt: () => {}, isStopped: false };
+  /** The run in progress: ends with an error, whether it was stopped, and whether it requests an upload token. */
+  #run = { interrupt: () => {}, isStopped: false, isRequesting: false };
   /** A creation whose response is still to come; its request is never aborted, which would orphan the upload. */
   #creation = null;
   #isAbandoned = false;
@@ -75,6 +75,8 @@ export class FileUpload {
     this.message = '';
     /** Whether it failed because the browser can no longer read the file. */
     this.fileLost = false;
+    /** Whether it failed because it was not granted; repeating the request cannot change that. */
+    this.isDenied = false;
     /** Whether the last request got no response. */
     this.isOffline = false;
     /** Time of the next attempt (as `Date.now()`), while waiting. */
@@ -88,7 +90,7 @@ export class FileUpload {
 
   /** Runs until the upload is done, failed, interrupted, or waits for the next attempt; never throws. */
   async run() {
-    const run = { interrupt: () => {}, isStopped: false };
+    const run = { interrupt: () => {}, isStopped: false, isRequesting: false };
     this.#run = run;
     await this.#creation;
     try {
@@ -97,6 +99,7 @@ export class FileUpload {
     } catch (error) {
       if (run.isStopped) return;
       const isKnown = error instanceof UploadError;
+      this.isDenied = isKnown && run.isRequesting;
       this.#set('failed', isKnown ? error.message : text('error_unknown', { reason: error.message }));
     }
   }
@@ -139,7 +142,9 @@ export class FileUpload {
       let token;
       if (this.url === null && this.requestToken) {
         this.#set('creating');
+        run.isRequesting = true;
         token = await this.requestToken();
+        run.isRequesting = false;
         if (run.isStopped) return false;
       }
       await this.#send(run, token);

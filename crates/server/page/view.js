@@ -28,7 +28,9 @@ const BUTTONS = {
 };
 
 /** A name in two parts: the first one is cut if there is too little space, so that the extension stays. */
-const NAME = /^(.*?)(.{0,6}(?:\.[^.]{1,10})?)$/su;
+const NAME = /^(.*?)((?:\S.{0,5})?(?:\.[^.]{1,10})?)$/su;
+
+const canvas = document.createElement('canvas').getContext('2d');
 
 const byId = (id) => document.getElementById(id);
 
@@ -38,6 +40,8 @@ const isDemo = new URLSearchParams(location.search).has('demo');
 /** One upload in the list. */
 export class Row {
   #parts = {};
+  /** Width for the first part of the name, as last fitted. */
+  #room = -1;
   #actions = {};
 
   /**
@@ -47,7 +51,7 @@ export class Row {
    */
   constructor({ record, label }, downloadable, onAction) {
     this.element = byId('row').content.firstElementChild.cloneNode(true);
-    for (const part of ['figure', 'folder', 'stem', 'tail', 'name', 'status']) this.#parts[part] = this.element.querySelector(`.${part}`);
+    for (const part of ['figure', 'folder', 'file', 'stem', 'tail', 'name', 'status']) this.#parts[part] = this.element.querySelector(`.${part}`);
     this.#parts.progress = this.element.querySelector('progress');
     this.#parts.folder.textContent = label.slice(0, label.length - record.name.length);
     [, this.#parts.stem.textContent, this.#parts.tail.textContent] = NAME.exec(record.name);
@@ -84,6 +88,33 @@ export class Row {
     // In Firefox, a hidden button has the focus until the next frame.
     const active = document.activeElement;
     if (focused && (active?.hidden || !this.element.contains(active))) this.focus();
+  }
+
+  /**
+   * Cuts the name if it is wider than the row. Reads the layout only; the result makes the change.
+   *
+   * CSS alone would leave a gap after the ellipsis, as wide as a part of a character.
+   */
+  fit() {
+    const { file, stem, tail } = this.#parts;
+    const room = Math.max(0, file.getBoundingClientRect().width - tail.getBoundingClientRect().width);
+    if (room === this.#room) return () => {};
+    this.#room = room;
+    canvas.font = getComputedStyle(stem).font;
+    const width = (content) => canvas.measureText(content).width;
+    let cut = '';
+    if (stem.scrollWidth > room) {
+      const letters = [...stem.textContent];
+      const shown = (count) => width(`${letters.slice(0, count).join('')}…`);
+      let [fits, excess] = [0, letters.length];
+      while (excess - fits > 1) {
+        const middle = (fits + excess) >> 1;
+        if (shown(middle) <= room) fits = middle;
+        else excess = middle;
+      }
+      cut = `${Math.min(room, Math.ceil(shown(fits)))}px`;
+    }
+    return () => { stem.style.width = cut; };
   }
 
   /** Sets the position in the list for assistive technology; other rows may not be in the document. */

@@ -220,7 +220,7 @@ mod tests {
     fn the_page_shows_the_title_text_and_logo_of_the_operator() {
         let html = index(&SETTINGS);
         assert!(html.contains("<title>Landfall</title>") && html.contains("<h1>Landfall</h1>"));
-        assert!(html.contains("<p id=\"tagline\"></p>"));
+        assert!(html.contains("<p id=\"tagline\" tabindex=\"-1\"></p>"));
         assert!(html.contains("<img id=\"logo\" src=\"./_landfall/icon.svg\""));
         let html = index(&PageSettings {
             title: Some("Files & Co."),
@@ -230,7 +230,7 @@ mod tests {
         });
         assert!(html.contains("<title>Files &amp; Co.</title>"));
         assert!(html.contains("<h1>Files &amp; Co.</h1>"));
-        assert!(html.contains("<p id=\"tagline\">For our customers</p>"));
+        assert!(html.contains("<p id=\"tagline\" tabindex=\"-1\">For our customers</p>"));
         assert!(html.contains("<img id=\"logo\" src=\"./logo.png\""));
         assert!(html.contains("<link rel=\"icon\" href=\"./logo.png\""));
     }
