@@ -59,7 +59,7 @@ impl IdempotencyKey for Tracked {
     }
 
     async fn store_id(&self, upload: &mut Upload) -> Result<Option<UploadId>, IdempotencyError> {
-        let job = self.0.track(upload).await;
+        let job = self.0.track(upload, None).await;
         let job = job.map_err(|error| IdempotencyError::Failed(error.into()))?;
         upload.labels.insert(labels::JOB.into(), job.to_string());
         Ok(None)
