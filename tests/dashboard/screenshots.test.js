@@ -30,6 +30,7 @@ for (const [view, options] of VIEWS) {
     await operator.logIn(KEY);
     await operator.says(tab.locator('#dead'), /post-finish/);
     await operator.says(tab.locator('#keys'), /portal/);
+    await operator.says(tab.locator('#links'), /Photos for Ann/);
     await operator.says(tab.locator('#link'), /polling/);
     await operator.row('scan-17.pdf').waitFor();
     await operator.live('backup.tar.zst').waitFor();

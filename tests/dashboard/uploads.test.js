@@ -189,7 +189,7 @@ testInBrowsers('a deleted upload is not among the completed ones, and a denied o
     await operator.openDetail('gone.txt');
     await operator.says(tab.locator('#detail-state'), /^Removed$/);
     await operator.says(tab.locator('#detail-times'), /Completed.*Removed/s);
-    await tab.goBack();
+    await tab.getByRole('link', { name: '← All uploads' }).click();
     await tab.getByLabel('State').selectOption('Any');
     await operator.openDetail('virus.exe');
     await operator.says(tab.locator('#detail-data'), /Client address127\.0\.0\.1$/);
