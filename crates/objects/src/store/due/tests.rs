@@ -339,6 +339,19 @@ async fn sweep(store: &MemoryBucket) -> (Ids, Ids) {
     sweep_at(store, LIFETIMES, SystemTime::now()).await
 }
 
+/// Returns an upload that later sweeps do not examine.
+async fn examined_upload() -> (MemoryCloud, MemoryBucket, UploadId) {
+    let cloud = MemoryCloud::default();
+    let store = node(&cloud);
+    let upload = create(&store).await;
+    cloud.age_objects(2 * HOUR);
+    for _ in 0..2 {
+        sweep(&store).await;
+    }
+    assert!(sweep(&store).await.0.is_empty());
+    (cloud, store, upload)
+}
+
 /// Writes a segment that is due now.
 fn insert_due(cloud: &MemoryCloud, ids: &[&UploadId]) -> String {
     let uploads: Vec<_> = ids.iter().map(|id| id.as_str()).collect();
@@ -558,14 +571,7 @@ async fn due_times_of_a_sweep_that_was_stopped_are_written_by_the_next_one() {
 async fn a_damaged_segment_has_everything_examined_and_an_unknown_one_is_left() {
     let old = SystemTime::now() - 2 * HOUR;
     for damage in ["{\"uploads\":[\"a\",", "{}", "{\"uploads\":[\"\"]}", ""] {
-        let cloud = MemoryCloud::default();
-        let store = node(&cloud);
-        let upload = create(&store).await;
-        cloud.age_objects(2 * HOUR);
-        for _ in 0..2 {
-            sweep(&store).await;
-        }
-        assert!(sweep(&store).await.0.is_empty());
+        let (cloud, store, upload) = examined_upload().await;
         let damaged = insert_due(&cloud, &[&upload]);
         cloud.insert(&damaged, damage, old);
         let unknown = [
@@ -586,14 +592,7 @@ async fn a_damaged_segment_has_everything_examined_and_an_unknown_one_is_left() 
 
 #[tokio::test]
 async fn other_lifetimes_have_everything_examined() {
-    let cloud = MemoryCloud::default();
-    let store = node(&cloud);
-    let upload = create(&store).await;
-    cloud.age_objects(2 * HOUR);
-    for _ in 0..2 {
-        sweep(&store).await;
-    }
-    assert!(sweep(&store).await.0.is_empty());
+    let (_, store, upload) = examined_upload().await;
     let lifetimes = Lifetimes {
         unfinished: Some(WEEK / 2),
         finished: Some(WEEK),
