@@ -57,9 +57,9 @@ pub(super) fn job_json(job: &Job, style: ApiStyle, with_subject: bool) -> Value 
     row
 }
 
-/// `2026-11-20T18:00:00.25Z`
+/// `2026-11-20T18:00:00.250Z`: texts of one length sort as their times.
 pub(super) fn rfc3339(at: SystemTime) -> String {
-    timestamp(at).to_string()
+    format!("{:.3}", timestamp(at))
 }
 
 /// `2026-11-20T18:00:00.250000Z`
@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn times() {
         let at = UNIX_EPOCH + Duration::from_millis(1_795_197_600_250);
-        assert_eq!(rfc3339(at), "2026-11-20T18:00:00.25Z");
+        assert_eq!(rfc3339(at), "2026-11-20T18:00:00.250Z");
         assert_eq!(laravel(at), "2026-11-20T18:00:00.250000Z");
         assert_eq!(laravel(UNIX_EPOCH), "1970-01-01T00:00:00.000000Z");
     }
