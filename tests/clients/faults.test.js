@@ -32,7 +32,7 @@ for (const durability of ['none', 'complete', 'every']) {
     }
     const url = await finished
 
-    assert.equal(count(requests, 'POST'), 1, 'the upload was never started anew')
+    assert.equal(count(requests, 'POST'), 1, 'the upload was never started again')
     const resumedAt = requests.filter(({ method }) => method === 'HEAD').map(({ offset }) => Number(offset))
     assert.ok(resumedAt.at(-1) > 0, `resumed at ${resumedAt}`)
     assert.equal(await landfall.sha256(url), source.sha256)

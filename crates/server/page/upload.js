@@ -215,7 +215,7 @@ export class FileUpload {
       case 'HEAD': {
         if (offset === null) throw new RejectedError(status);
         const length = readNumber(response.getHeader('Upload-Length'));
-        // Another file: start anew.
+        // Another file: start again.
         if (length !== this.file.size || offset > length) throw new RejectedError(404);
         this.#confirm(offset);
         break;

@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { run } from '../../hooks/lib/programs.js'
 import { until } from '../../crash/lib/program.js'
 import { objects } from './bucket.js'
-import { GARAGE_PLACE, find, freePorts, garageConfig, garageProgram, Service } from './services.js'
+import { GARAGE_PLACE, find, freePorts, garageConfig, garageHealth, garageProgram, Service } from './services.js'
 
 const cache = process.env.XDG_CACHE_HOME || join(homedir(), '.cache')
 
@@ -58,7 +58,7 @@ export class GarageCluster {
       await mkdir(dir)
       const config = join(dir, 'garage.toml')
       await writeFile(config, garageConfig(dir, { port, admin, rpc, copies: 3 }))
-      cluster.#nodes.push({ port, config, rpc, service: await serveGarage(port, config) })
+      cluster.#nodes.push({ port, admin, config, service: await serveGarage(port, config) })
     }
     const [first] = cluster.#nodes
     const command = async (node, ...args) => {
@@ -91,10 +91,12 @@ export class GarageCluster {
     await this.#nodes[n].service.stop()
   }
 
-  /** Starts it again with its data. */
+  /** Starts it again with its data, and waits until all nodes are connected: without that, the loss of another is one of two. */
   async repair(n) {
     const node = this.#nodes[n]
     node.service = await serveGarage(node.port, node.config)
+    const isWhole = ({ admin }) => garageHealth(admin).then(({ connectedNodes }) => connectedNodes === 3, () => false)
+    await until(async () => (await Promise.all(this.#nodes.map(isWhole))).every(Boolean), 120_000)
   }
 }
 

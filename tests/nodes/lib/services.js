@@ -124,6 +124,13 @@ admin_token = "${ADMIN_TOKEN}"
 `
 }
 
+/** What a node of Garage knows of the others. */
+export async function garageHealth(admin) {
+  const headers = { Authorization: `Bearer ${ADMIN_TOKEN}` }
+  const response = await fetch(`http://127.0.0.1:${admin}/v2/GetClusterHealth`, { headers })
+  return response.json()
+}
+
 /** Starts Garage with one bucket until test `t` ends; returns its address and key. */
 export async function startGarage(t) {
   const [port, admin, rpc] = await freePorts(3)

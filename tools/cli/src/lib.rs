@@ -73,6 +73,8 @@ pub fn run(name: &str, matches: &ArgMatches) -> ExitCode {
 async fn check_conformance(matches: &ArgMatches) -> Result<ExitCode, Failure> {
     match landfall_conformance::cli::run(matches, io::stdout()).await {
         Ok(status) => Ok(ExitCode::from(status.code())),
+        // Such as that of `head`.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
         Err(error) => Err(Failure::new(
             FailureClass::Failed,
             format!("failed to write the report: {error}"),

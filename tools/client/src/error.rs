@@ -17,7 +17,7 @@ pub enum Error {
     /// Credentials are missing, invalid or not sufficient (401, 403).
     #[error("{prefix}{0}", prefix = unauthorized(.0))]
     Unauthorized(Box<Rejection>),
-    /// The upload does not exist any more (404, 410), and may not be started anew.
+    /// The upload does not exist any more (404, 410), and may not be started again.
     #[error("the upload is gone: {0}")]
     Gone(Box<Rejection>),
     /// The source changed during the upload.

@@ -474,12 +474,12 @@ impl Sweeper {
         if !can_remove {
             return Ok(false);
         }
-        if !self.dry_run {
-            let engine = self.engine.clone();
-            let expire = async move { engine.expire(&current, &lease, permission).await };
-            self.engine.detached(expire).await?;
+        if self.dry_run {
+            return Ok(true);
         }
-        Ok(true)
+        let engine = self.engine.clone();
+        let expire = async move { engine.expire(&current, &lease, permission).await };
+        self.engine.detached(expire).await
     }
 
     async fn remove_orphan(

@@ -115,22 +115,27 @@ impl Engine {
         Ok(())
     }
 
-    /// The caller must run detached.
+    /// The caller must run detached. Returns whether there was anything to remove: another process may have been faster.
+    /// Its event is emitted even then, because that process may have died before.
     pub(super) async fn expire(
         &self,
         snapshot: &Snapshot,
         lease: &Lease,
         permission: Removable,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let (upload, offset) = (&snapshot.upload, snapshot.offset);
         let why = Removal::Expired(permission);
-        self.erase(RequestContext::NONE, upload, offset, lease, why)
+        let is_removed = self
+            .erase(RequestContext::NONE, upload, offset, lease, why)
             .await?;
-        add(&self.counters.expired, 1);
-        tracing::debug!(id = %upload.id, offset, "UploadExpired");
-        Ok(())
+        if is_removed {
+            add(&self.counters.expired, 1);
+            tracing::debug!(id = %upload.id, offset, "UploadExpired");
+        }
+        Ok(is_removed)
     }
 
+    /// Returns whether there was anything to remove.
     async fn erase(
         &self,
         context: &RequestContext,
@@ -138,7 +143,7 @@ impl Engine {
         offset: u64,
         lease: &Lease,
         removal: Removal,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let Some(terminator) = self.composer.terminator() else {
             return Err(ProblemKind::NotImplemented.into());
         };
@@ -155,8 +160,7 @@ impl Engine {
         };
         if upload.is_description_only() {
             // The upload has ended before.
-            Self::while_held(lease, erase).await?;
-            return Ok(());
+            return Self::while_held(lease, erase).await;
         }
         let mut event = events::removal(why, upload, offset, context);
         event.denial = denial.clone();
@@ -165,7 +169,7 @@ impl Engine {
             self.prepare(std::slice::from_ref(&event)).await?;
         }
         let reservations = self.reserve(kind).await?;
-        Self::while_held(lease, erase).await?;
+        let is_removed = Self::while_held(lease, erase).await?;
         self.final_uploads.remove(&upload.id);
         if why != Some(TerminationReason::Application) {
             self.final_uploads.forget_finished(&upload.id);
@@ -177,7 +181,7 @@ impl Engine {
         let mut event = events::removal(why, upload, offset, context);
         event.denial = denial;
         self.emit(reservations, event).await;
-        Ok(())
+        Ok(is_removed)
     }
 
     /// Removes the remains of an upload whose removal was interrupted, that was denied, or whose data the

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::Segment;
 use crate::cloud::Cloud;
-use crate::{Error, ErrorKind, ObjectRef};
+use crate::{Error, ErrorKind, ObjectRef, Part};
 
 /// The most objects of incomplete parts that are kept until the next part is stored.
 const MAX_OLD_TAILS: usize = 8;
@@ -140,6 +140,13 @@ impl<C: Cloud> Inner<C> {
                 tracing::debug!(%error, "failed to delete an old incomplete part");
             }
         }
+    }
+
+    /// Deletes the incomplete part of a complete upload. One that stays does no harm.
+    async fn delete_last_tail(&self, state: &mut UploadState) {
+        let part = state.remote.incomplete_part.take();
+        self.delete_tails(part.into_iter().map(|part| part.object).collect())
+            .await;
     }
 
     async fn delete_incomplete_part(&self, state: &mut UploadState) -> Result<()> {
@@ -338,8 +345,9 @@ impl<C: Cloud> Inner<C> {
 
     pub(super) async fn complete(&self, state: &mut UploadState) -> Result<()> {
         if state.remote.complete {
-            if self.writes_once() {
-                self.retire_tail(state).await;
+            match self.writes_once() {
+                true => self.retire_tail(state).await,
+                false => self.delete_last_tail(state).await,
             }
             return Ok(());
         }
@@ -352,7 +360,9 @@ impl<C: Cloud> Inner<C> {
             self.upload_last_part(state).await?;
         }
         let has_old = !state.remote.old_tails.is_empty() || state.remote.takeover.is_some();
-        if state.remote.incomplete_part.is_some() || has_old {
+        // A last part that this process has not sent may be refused: then the incomplete part counts again.
+        let is_kept = !self.writes_once() && !state.has_sent_parts && !state.remote.complete;
+        if !is_kept && (state.remote.incomplete_part.is_some() || has_old) {
             self.delete_incomplete_part(state).await?;
         }
         if state.remote.complete {
@@ -368,6 +378,9 @@ impl<C: Cloud> Inner<C> {
             self.put_empty_object(state).await?;
         } else if let Some(multipart) = multipart {
             state.remote.object_etag = Some(self.complete_parts(state, &multipart).await?);
+        }
+        if is_kept {
+            self.delete_last_tail(state).await;
         }
         state.remote.complete = true;
         state.remote.multipart = None;
@@ -431,10 +444,40 @@ impl<C: Cloud> Inner<C> {
         if listed.len() > remote.counted.parts.len() {
             return self.complete_all_parts(state, multipart, listed).await;
         }
+        if self.drop_refused_part(state, &listed).await? {
+            return Err(StoreError::Unavailable(error.into()));
+        }
+        let remote = &mut state.remote;
         let reason = "S3 lists its parts but refuses to complete it; delete it and upload it again";
         remote.info.damaged = Some(reason.to_owned());
         tracing::error!(id = %id, %error, "failed to complete upload: S3 rejects its parts");
         self.save_info(state).await?;
         Err(StoreError::damaged(&id, reason))
+    }
+
+    /// Garage lists a part whose writer died while it sent it, and refuses it. Its bytes were not acknowledged: the
+    /// incomplete part has those that were. Returns whether the upload goes on from there.
+    async fn drop_refused_part(&self, state: &mut UploadState, listed: &[Part]) -> Result<bool> {
+        let remote = &mut state.remote;
+        let counted = &mut remote.counted;
+        let (Some((_, before)), Some(part)) = (counted.parts.split_last(), &remote.incomplete_part)
+        else {
+            return Ok(false);
+        };
+        let size_of = |number: u32| {
+            let part = listed.iter().find(|part| part.number == number);
+            part.map_or(0, |part| part.size)
+        };
+        let start: u64 = before.iter().map(|(number, _)| size_of(*number)).sum();
+        if !part.has_start || part.start != start || part.len == 0 {
+            return Ok(false);
+        }
+        (state.boundary, state.offloaded) = (start, part.len);
+        state.committed = start + part.len;
+        counted.parts.pop();
+        counted.offset = start;
+        self.restart_parts(state, self.parts_in_doubt()).await?;
+        self.save_plan(state).await?;
+        Ok(true)
     }
 }

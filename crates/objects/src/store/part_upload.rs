@@ -375,6 +375,7 @@ fn on_part_uploaded(
     };
     state.has_failed |= part.is_err();
     state.uploaded.push(part?);
+    state.has_sent_parts = true;
     Ok(())
 }
 

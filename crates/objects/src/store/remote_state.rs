@@ -265,6 +265,12 @@ impl<C: Cloud> Inner<C> {
         if self.options.shared && self.writes_once() {
             self.learn_tail_writers(&mut remote.info, &tails).await?;
         }
+        let parts = match writer {
+            Some(_) if self.options.shared => {
+                self.list_hidden_parts(&remote, parts, &tails).await?
+            }
+            _ => parts,
+        };
         match parts {
             Some(mut parts) => {
                 if self.rules.versioned_parts {
@@ -365,6 +371,33 @@ impl<C: Cloud> Inner<C> {
             Err(error) if *error.kind() == ErrorKind::NoSuchUpload => Ok(None),
             listed => listed.during("listing the parts", id).map(Some),
         }
+    }
+
+    /// Garage lists no parts for a moment while another process completes the upload, whose offset must not fall. A
+    /// writer has stored parts, or an incomplete one behind them, unless it died first.
+    async fn list_hidden_parts(
+        &self,
+        remote: &RemoteState,
+        mut parts: Option<Vec<Part>>,
+        tails: &[Tail],
+    ) -> Result<Option<Vec<Part>>> {
+        let is_final = remote.info.upload.is_final();
+        let multipart = remote.multipart.as_ref();
+        let Some(multipart) = multipart.filter(|_| !is_final && !self.writes_once()) else {
+            return Ok(parts);
+        };
+        let has_tail_of_start = tails.iter().any(|tail| tail.part.start == 0);
+        let mut waits = COMPLETION_POLL_DELAYS.iter();
+        while !has_tail_of_start
+            && parts.as_ref().is_some_and(Vec::is_empty)
+            && let Some(wait) = waits.next()
+        {
+            tokio::time::sleep(*wait).await;
+            parts = self
+                .list_parts(remote.id(), &remote.object_ref, multipart)
+                .await?;
+        }
+        Ok(parts)
     }
 
     pub(super) async fn head_incomplete_part(

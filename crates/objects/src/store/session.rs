@@ -27,6 +27,8 @@ pub(super) struct UploadState {
     pub(super) buffer: PartBuffer,
     pub(super) in_flight: JoinSet<PartUploadResult>,
     pub(super) uploaded: Vec<(u32, String)>,
+    /// This process has stored parts: the last one is its own.
+    pub(super) has_sent_parts: bool,
     pub(super) committed: u64,
     pub(super) unverified: Option<Checkpoint>,
     pub(super) lease_start: Checkpoint,
@@ -74,6 +76,7 @@ impl UploadState {
             buffer,
             in_flight: JoinSet::new(),
             uploaded: Vec::new(),
+            has_sent_parts: false,
             unverified: None,
             lease_start: Checkpoint::default(),
             plan_dirty: false,

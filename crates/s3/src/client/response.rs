@@ -140,6 +140,12 @@ fn classify(
             "InvalidPart" | "InvalidPartOrder" | "InvalidPartNumber" => {
                 return ErrorKind::InvalidPart;
             }
+            // Garage's message, while another call completes the upload.
+            "InvalidRequest"
+                if message.is_some_and(|text| text.contains("No data was uploaded")) =>
+            {
+                return ErrorKind::InvalidPart;
+            }
             "InvalidRange" => return ErrorKind::InvalidRange,
             "NotImplemented" | "MethodNotAllowed" => return ErrorKind::NotImplemented,
             "RequestTimeout"

@@ -228,9 +228,10 @@ async fn a_server_forgets_what_another_process_has_removed() {
         let store = S3Store::new(client(&moto.access()), options(&bucket)).unwrap();
         let mut config = Config::new(Composer::join(store.clone()));
         config.lifetimes.unfinished = Some(Duration::ZERO);
-        (store, Handler::new(config).unwrap().sweeper())
+        (store, Handler::new(config).unwrap())
     };
-    let [(store, sweeper), (_, command)] = [node(), node()];
+    let [(store, server), (_, command)] = [node(), node()];
+    let sweeper = server.sweeper();
     let upload = create(&store, 10).await;
     append(&store, &upload.id, 1, &Bytes::from_static(b"hello")).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -239,7 +240,8 @@ async fn a_server_forgets_what_another_process_has_removed() {
         .due_index()
         .unwrap()
         .record(&snapshot, Some(SystemTime::now()));
-    assert_eq!(command.run(|_| {}).await.unwrap().removed, 1);
+    let swept = command.sweeper().run(|_| {}).await.unwrap();
+    assert_eq!((swept.removed, command.stats().expired), (1, 1));
     assert!(
         store.load(&upload.id).await.is_ok(),
         "no longer kept in memory"
@@ -254,6 +256,7 @@ async fn a_server_forgets_what_another_process_has_removed() {
         () = sweeper.run_forever(HOUR) => unreachable!("sweeps are repeated until dropped"),
         () = tokio::time::sleep(Duration::from_secs(20)) => panic!("still kept"),
     }
+    assert_eq!(server.stats().expired, 0, "it has removed nothing");
 }
 
 /// A node that lists the bucket completes uploads whose bytes are all there, and another one writes first.

@@ -241,6 +241,78 @@ async fn upload_with_rejected_parts_is_damaged_and_not_completed_again() {
     }
 }
 
+/// While one node completes an upload, Garage shows another one neither its parts nor its object for a moment.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_offset_does_not_fall_while_another_node_completes_the_upload() {
+    let moto = Moto::shared();
+    let proxy = Proxy::start(&moto.access());
+    let mut options = options(&moto.bucket("hidden"));
+    options.shared = true;
+    let writer = S3Store::new(client(&moto.access()), options.clone()).unwrap();
+    let access = moto.access().through_proxy(&proxy);
+    let offset = async |id: &UploadId| {
+        proxy.revive();
+        proxy.inject(Rule::on(Operation::ListParts).times(2), Fault::NoParts);
+        let reader = S3Store::new(client(&access), options.clone()).unwrap();
+        reader.load(id).await.unwrap().offset
+    };
+    for len in [20 * KIB, 5 * MIB, 6 * MIB] {
+        let bytes = pattern(8, len + 1);
+        let upload = create(&writer, bytes.len() as u64).await;
+        append(&writer, &upload.id, 1, &bytes.slice(..len)).await;
+        assert_eq!(offset(&upload.id).await, len as u64);
+        append(&writer, &upload.id, 1, &bytes.slice(len..)).await;
+        finish(&writer, &upload, 1).await;
+        assert_eq!(offset(&upload.id).await, bytes.len() as u64);
+    }
+}
+
+/// Garage lists a part whose sender was killed, and does not complete an upload with it: `400 InvalidPart` for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_last_part_that_is_refused_does_not_count() {
+    let moto = Moto::shared();
+    let proxy = Proxy::start(&moto.access());
+    let access = moto.access().through_proxy(&proxy);
+    for (is_shared, len) in [(true, 20 * KIB), (true, 6 * MIB), (false, 20 * KIB)] {
+        let mut options = options(&moto.bucket("refused-last"));
+        options.shared = is_shared;
+        let bytes = pattern(9, len + KIB);
+        let killed = S3Store::new(client(&access), options.clone()).unwrap();
+        let upload = create(&killed, bytes.len() as u64).await;
+        append(&killed, &upload.id, 1, &bytes.slice(..len)).await;
+        // The last part arrives, and nothing after it.
+        let rule = Rule::on(Operation::UploadPart).once();
+        proxy.inject(rule, Fault::KillAfter);
+        let (_, mut last) = killed.resume(&upload.id, Fence(2)).await.unwrap();
+        last.write(&mut pieces(&bytes.slice(len..))).await.unwrap();
+        last.commit().await.unwrap_err();
+        drop((last, killed));
+        proxy.revive();
+
+        let number = numbers(&proxy).pop().unwrap();
+        let refused = Rule::on(Operation::CompleteMultipartUpload).times(5);
+        let code = "InvalidPart";
+        proxy.inject(refused, Fault::Answer { status: 400, code });
+        let next = S3Store::new(client(&access), options.clone()).unwrap();
+        // A client repeats a request that gets a 503.
+        let loaded = match next.load(&upload.id).await {
+            Err(StoreError::Unavailable(_)) => next.load(&upload.id).await,
+            loaded => loaded,
+        };
+        assert_eq!(loaded.unwrap().offset, len as u64);
+        let calls = proxy.count(Operation::CompleteMultipartUpload);
+        assert_eq!(calls, 5, "refused for a while");
+        let other = S3Store::new(client(&access), options.clone()).unwrap();
+        assert_eq!(other.load(&upload.id).await.unwrap().offset, len as u64);
+        append(&other, &upload.id, 4, &bytes.slice(len..)).await;
+        assert!(numbers(&proxy).pop().unwrap() > number);
+        finish(&other, &upload, 4).await;
+        assert_same(&read(&other, &upload).await, &bytes);
+        proxy.revive();
+        proxy.forget();
+    }
+}
+
 fn assert_damaged<T: std::fmt::Debug>(result: Result<T, StoreError>) {
     assert!(
         matches!(result, Err(StoreError::Damaged { .. })),

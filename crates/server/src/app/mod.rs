@@ -441,7 +441,7 @@ fn open_tcp(host: &str, port: u16, flag: &str) -> anyhow::Result<Listener> {
     Listener::tcp(host, port).map_err(|error| {
         let hint = match error.kind() {
             io::ErrorKind::AddrInUse => {
-                format!("another program has the port; choose one with {flag}")
+                format!("another program uses the port; choose one with {flag}")
             }
             io::ErrorKind::PermissionDenied => format!(
                 "ports below 1024 need CAP_NET_BIND_SERVICE; choose a higher one with {flag}"

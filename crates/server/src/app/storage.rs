@@ -240,9 +240,9 @@ impl Directory {
             holder: storage.lease_holder_poll,
             waiter: storage.lease_acquirer_poll,
         };
-        let shown = storage.upload_dir.display();
+        // Its text has the cause.
         let store = FileStore::open(&storage.upload_dir, options)
-            .with_context(|| format!("cannot use the upload directory {shown}"))?;
+            .map_err(|error| anyhow::Error::msg(error.to_string()))?;
         let path = store.dir().to_owned();
         check_writable(&path)?;
         settings::refuse_link(&settings.own_dir()).map_err(anyhow::Error::msg)?;

@@ -420,7 +420,11 @@ pub(super) fn command(short: bool) -> Command {
                 .arg(Arg::new("topic").value_name("TOPIC").num_args(0..).help(
                     "Command, flag, or title of a group of flags, or a word of it",
                 )),
-            Command::new("man").about("Print the man page").hide(true),
+            Command::new("man")
+                .about("Print the man page")
+                .after_long_help("Example:\n  landfall man > /usr/local/share/man/man1/landfall.1")
+                .arg(help_flag())
+                .hide(true),
         ]);
     let root = root.subcommands(tools_below(&[]));
     with_settings(root, Subcommand::Serve, short)

@@ -355,7 +355,7 @@ fn a_port_in_use_exits_with_1_and_a_fix() {
     let (code, _, err) = run(&mut command);
     assert_eq!(code, Some(1), "{err}");
     assert!(err.contains(&format!("127.0.0.1:{port}")), "{err}");
-    assert!(err.contains("another program has the port"), "{err}");
+    assert!(err.contains("another program uses the port"), "{err}");
     assert!(err.contains("choose one with --port"), "{err}");
     assert_eq!(err.lines().count(), 1, "{err}");
 }

@@ -27,6 +27,8 @@ pub enum Fault {
         /// S3's code in the body.
         code: &'static str,
     },
+    /// It never reaches the service; the sender gets a list of parts that is empty.
+    NoParts,
     /// The connection breaks before the service gets the call.
     CutBefore,
     /// The connection breaks when the service has half of the body; a call without a body does

@@ -381,6 +381,10 @@ impl Shared {
                 return answer;
             }
             Fault::Answer { status, code } => return Ok(refusal(status, code)),
+            Fault::NoParts => {
+                let body = "<ListPartsResult><IsTruncated>false</IsTruncated></ListPartsResult>";
+                return Ok(Response::new(whole(body.into())));
+            }
             Fault::AnswerAfter { status, code } => {
                 let _ = self.forward(request, number).await;
                 return Ok(refusal(status, code));

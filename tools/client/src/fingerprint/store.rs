@@ -44,7 +44,7 @@ pub trait FingerprintStore: fmt::Debug + Send + Sync {
 /// Fingerprints as files of one directory, which is created when needed.
 ///
 /// Several programs may use the same directory. Records are not synced to the disk: after a power loss an upload may
-/// start anew.
+/// start again.
 #[derive(Debug, Clone)]
 pub struct FileFingerprints {
     directory: PathBuf,

@@ -222,7 +222,7 @@ impl Upload {
 
     /// Continues the upload at this URL, in place of creating one.
     ///
-    /// Its bytes are not compared with those of the source. It is never started anew.
+    /// Its bytes are not compared with those of the source. It is never started again.
     pub fn url(mut self, url: impl AsRef<str>) -> Self {
         self.settings.url = Some(url.as_ref().to_owned());
         self

@@ -82,7 +82,8 @@ fn options(response: &Response) -> Result<Finding, Finding> {
         502..=504 => UNREACHABLE,
         // The proxy may respond to it alone, as for CORS.
         _ => {
-            let advice = "let the proxy pass OPTIONS and the fields of the response";
+            let advice = "let the proxy pass OPTIONS and the fields of the response; the URL of the upload page is not \
+                          that of uploads, which is such as https://example.com/files/";
             return Ok(Finding::warn(CHECK, text).advise(advice));
         }
     };

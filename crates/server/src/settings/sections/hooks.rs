@@ -43,7 +43,7 @@ group! {
             pre-create, pre-finish, pre-terminate, pre-access, with --grants pre-grant. Events: \
             post-create, post-receive, post-finish, post-terminate, post-expire, with --grants \
             UploadStarted, UploadProgress, UploadCompleted, UploadCancelled, UploadFailed, \
-            UploadExpired. Empty: tusd's seven.";
+            UploadExpired. An empty value: the seven hooks of tusd.";
     progress_interval: Duration = value::some_duration, "progress-hooks-interval", Time, "1s"
         => "Interval of post-receive events while data of an upload arrives.";
     all_event_headers: bool = |v| value::choice(v, EVENT_HEADERS),
