@@ -164,8 +164,9 @@ testInBrowsers('several uploads are cancelled and deleted at once', () => withSe
   await operator.leave();
 }));
 
-testInBrowsers('a deleted upload is not among the completed ones, and a denied one tells why', async () => {
+testInBrowsers('a deleted upload is not among the completed ones, and a denied one tells why', async (t) => {
   const application = await Application.start();
+  t.after(() => application.stop());
   application.isFailing = false;
   application.answer = ({ Type, Event }) => (Type === 'pre-finish' && Event.Upload.MetaData.filename === 'virus.exe'
     ? { RejectUpload: true, HTTPResponse: { StatusCode: 422, Body: 'This file contains a virus.' } } : {});
@@ -197,7 +198,6 @@ testInBrowsers('a deleted upload is not among the completed ones, and a denied o
     assert.deepEqual(uploads.map(({ state, client }) => [state, client]), [['failed', '127.0.0.1']]);
     await operator.leave();
   }, '-hooks-http', application.url, '-hooks-enabled-events', 'pre-finish');
-  await application.stop();
 });
 
 test('without the event stream, the page polls', () => withServer(async (landfall) => {

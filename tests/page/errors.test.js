@@ -378,7 +378,9 @@ test('behind a proxy that strips a prefix everything still finds its way', async
     assert.ok(url.startsWith(`${origin}/deep/down/files/`), url);
     assert.equal(await landfall.stored(url), await hashOf(file));
     assert.equal((await fetch(url)).status, 200);
-    assert.match(await visitor.tab.locator('#curl-once').textContent(), /'http:\/\/localhost:\d+\/deep\/down\/files\/'/);
+    for (const command of ['#landfall-upload', '#curl-once']) {
+      assert.match(await visitor.tab.locator(command).textContent(), /'http:\/\/localhost:\d+\/deep\/down\/files\/'/);
+    }
     await visitor.leave();
   } finally {
     proxy.closeAllConnections();

@@ -360,8 +360,11 @@ impl<C: Cloud> Inner<C> {
             self.upload_last_part(state).await?;
         }
         let has_old = !state.remote.old_tails.is_empty() || state.remote.takeover.is_some();
-        // A last part that this process has not sent may be refused: then the incomplete part counts again.
-        let is_kept = !self.writes_once() && !state.has_sent_parts && !state.remote.complete;
+        // A last part that this process has not sent may be refused: then the incomplete part counts again. And Garage may
+        // list no parts any more while its nodes do not know the object yet.
+        let is_atomic = !self.options.shared || self.options.conditional_writes;
+        let is_kept =
+            !self.writes_once() && !state.remote.complete && !(state.has_sent_parts && is_atomic);
         if !is_kept && (state.remote.incomplete_part.is_some() || has_old) {
             self.delete_incomplete_part(state).await?;
         }

@@ -265,9 +265,10 @@ impl<C: Cloud> Inner<C> {
         if self.options.shared && self.writes_once() {
             self.learn_tail_writers(&mut remote.info, &tails).await?;
         }
-        let parts = match writer {
-            Some(_) if self.options.shared => {
-                self.list_hidden_parts(&remote, parts, &tails).await?
+        let parts = match tails.first() {
+            Some(tail) if !self.writes_once() => {
+                self.list_hidden_parts(&remote, parts, tail.part.start)
+                    .await?
             }
             _ => parts,
         };
@@ -373,29 +374,26 @@ impl<C: Cloud> Inner<C> {
         }
     }
 
-    /// Garage lists no parts for a moment while another process completes the upload, whose offset must not fall. A
-    /// writer has stored parts, or an incomplete one behind them, unless it died first.
+    /// Garage may list no parts while another process completes the upload, whose offset must not fall: there are parts
+    /// if the incomplete one has a start.
     async fn list_hidden_parts(
         &self,
         remote: &RemoteState,
         mut parts: Option<Vec<Part>>,
-        tails: &[Tail],
+        start: u64,
     ) -> Result<Option<Vec<Part>>> {
-        let is_final = remote.info.upload.is_final();
-        let multipart = remote.multipart.as_ref();
-        let Some(multipart) = multipart.filter(|_| !is_final && !self.writes_once()) else {
+        let Some(multipart) = &remote.multipart else {
             return Ok(parts);
         };
-        let has_tail_of_start = tails.iter().any(|tail| tail.part.start == 0);
         let mut waits = COMPLETION_POLL_DELAYS.iter();
-        while !has_tail_of_start
-            && parts.as_ref().is_some_and(Vec::is_empty)
-            && let Some(wait) = waits.next()
-        {
+        while start > 0 && parts.as_ref().is_some_and(Vec::is_empty) {
+            let Some(wait) = waits.next() else {
+                let why = format!("{} lists no parts before byte {start} now", self.rules.name);
+                return Err(StoreError::Unavailable(why.into()));
+            };
             tokio::time::sleep(*wait).await;
-            parts = self
-                .list_parts(remote.id(), &remote.object_ref, multipart)
-                .await?;
+            let listed = self.list_parts(remote.id(), &remote.object_ref, multipart);
+            parts = listed.await?;
         }
         Ok(parts)
     }

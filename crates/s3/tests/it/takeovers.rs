@@ -8,7 +8,7 @@ use landfall::{
     store::{Store as _, StoreError},
     upload::UploadId,
 };
-use landfall_s3::{S3Options, S3Store};
+use landfall_s3::{S3Options, S3Store, client::ObjectRef};
 use landfall_test_services::{
     Access, Garage, Moto, Proxy, count_kills,
     proxy::{Fault, Operation, Rule},
@@ -241,29 +241,41 @@ async fn upload_with_rejected_parts_is_damaged_and_not_completed_again() {
     }
 }
 
-/// While one node completes an upload, Garage shows another one neither its parts nor its object for a moment.
+/// While one node completes an upload, or was killed while it did, Garage may show another one neither parts nor object.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_offset_does_not_fall_while_another_node_completes_the_upload() {
     let moto = Moto::shared();
     let proxy = Proxy::start(&moto.access());
-    let mut options = options(&moto.bucket("hidden"));
-    options.shared = true;
-    let writer = S3Store::new(client(&moto.access()), options.clone()).unwrap();
     let access = moto.access().through_proxy(&proxy);
-    let offset = async |id: &UploadId| {
+    let mut options = options(&moto.bucket("hidden"));
+    (options.shared, options.conditional_writes) = (true, false);
+    let load = async |id: &UploadId, hidden: usize| {
         proxy.revive();
-        proxy.inject(Rule::on(Operation::ListParts).times(2), Fault::NoParts);
+        let rule = Rule::on(Operation::ListParts).times(hidden);
+        proxy.inject(rule, Fault::NoParts);
         let reader = S3Store::new(client(&access), options.clone()).unwrap();
-        reader.load(id).await.unwrap().offset
+        reader.load(id).await.map(|found| found.offset)
     };
     for len in [20 * KIB, 5 * MIB, 6 * MIB] {
         let bytes = pattern(8, len + 1);
+        let writer = S3Store::new(client(&access), options.clone()).unwrap();
         let upload = create(&writer, bytes.len() as u64).await;
         append(&writer, &upload.id, 1, &bytes.slice(..len)).await;
-        assert_eq!(offset(&upload.id).await, len as u64);
+        assert_eq!(load(&upload.id, 2).await.unwrap(), len as u64);
         append(&writer, &upload.id, 1, &bytes.slice(len..)).await;
-        finish(&writer, &upload, 1).await;
-        assert_eq!(offset(&upload.id).await, bytes.len() as u64);
+        let rule = Rule::on(Operation::CompleteMultipartUpload).once();
+        proxy.inject(rule, Fault::KillAfter);
+        let finisher = writer.capabilities().finisher.unwrap();
+        finisher.finish(&upload, Fence(1)).await.unwrap_err();
+        match load(&upload.id, usize::MAX).await {
+            Ok(offset) => assert_eq!((offset, len), (len as u64, 20 * KIB)),
+            Err(error) => assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}"),
+        }
+        assert_eq!(load(&upload.id, 0).await.unwrap(), bytes.len() as u64);
+        let part = format!("up/{}.part", upload.id.as_str().split('+').next().unwrap());
+        let part = ObjectRef::new(&options.bucket, part);
+        let kept = client(&moto.access()).head_object(&part).await;
+        assert!(kept.is_err(), "the incomplete part is still there");
     }
 }
 
