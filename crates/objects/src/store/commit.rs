@@ -363,8 +363,8 @@ impl<C: Cloud> Inner<C> {
         // A last part that this process has not sent may be refused: then the incomplete part counts again. And Garage may
         // list no parts any more while its nodes do not know the object yet.
         let is_atomic = !self.options.shared || self.options.conditional_writes;
-        let is_kept =
-            !self.writes_once() && !state.remote.complete && !(state.has_sent_parts && is_atomic);
+        let is_final = state.remote.complete || state.has_sent_parts && is_atomic;
+        let is_kept = !self.writes_once() && !is_final;
         if !is_kept && (state.remote.incomplete_part.is_some() || has_old) {
             self.delete_incomplete_part(state).await?;
         }
