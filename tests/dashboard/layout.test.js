@@ -35,8 +35,8 @@ function problems() {
     const name = `${element.tagName.toLowerCase()} "${element.textContent.trim().slice(0, 30)}"`;
     const card = element.closest('.card')?.getBoundingClientRect() ?? { left: 0, right: root.clientWidth };
     if (box.left < card.left || box.right > card.right) found.push(`${name} leaves its card`);
-    const isWhole = element.matches('button, .button, .badge, .figures');
-    if (isWhole && element.scrollWidth > element.clientWidth + 1) found.push(`${name} is cut off`);
+    const isButton = element.matches('button, .button, .badge');
+    if (isButton && element.scrollWidth > element.clientWidth + 1) found.push(`${name} is cut off`);
   }
   return found;
 }

@@ -10,7 +10,10 @@ import { promisify } from 'node:util';
 import { Landfall, Visitor, hashOf, launch, test, testInBrowsers, until, violations } from './harness.js';
 
 const MiB = 2 ** 20;
-const bash = (script, cwd) => promisify(execFile)('bash', ['--norc', '-euo', 'pipefail', '-c', script], { cwd });
+const bash = (script, cwd) => {
+  const PATH = `${path.dirname(process.env.LANDFALL_BIN)}:${process.env.PATH}`;
+  return promisify(execFile)('bash', ['--norc', '-euo', 'pipefail', '-c', script], { cwd, env: { ...process.env, PATH } });
+};
 
 /** The metadata of an upload, decoded. */
 async function metadataOf(url) {
@@ -290,15 +293,17 @@ test('the link can be copied', async () => {
   await visitor.leave();
 });
 
-test('the commands for curl do what they say', async () => {
+test('the commands for the shell do what they say', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
   await visitor.tab.getByText('Upload from the command line').click();
-  const [once, again] = await visitor.tab.locator('pre').allTextContents();
+  const [client, once, again] = await visitor.tab.locator('pre').allTextContents();
   const file = await landfall.file('it is a photo.jpg', 3 * MiB);
   const folder = path.dirname(file);
   const name = path.basename(file);
   assert.ok(once.includes(`'${landfall.endpoint}'`), once);
 
+  const sent = (await bash(client.replace('photo.jpg', `'${name}'`), folder)).stdout;
+  assert.equal(await landfall.stored(new URL(sent.trim().split(' ').at(-1)).href), await hashOf(file), sent);
   const { stdout } = await bash(once.replace('f=photo.jpg', `f='${name}'`), folder);
   const url = new URL(/^location: (\S+)/im.exec(stdout)[1], landfall.endpoint).href;
   assert.equal(await landfall.stored(url), await hashOf(file));
