@@ -3,7 +3,7 @@
 
 use std::{env, fs, process::Command};
 
-/// Where this crate is in the checkout.
+/// The git directory of a checkout, relative to this crate.
 const GIT: &str = "../../.git";
 const PACKAGED: &str = ".cargo_vcs_info.json";
 

@@ -293,7 +293,7 @@ test('the link can be copied', async () => {
   await visitor.leave();
 });
 
-test('the commands for the shell do what they say', async () => {
+test('the shell commands on the page work', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
   await visitor.tab.getByText('Upload from the command line').click();
   const [client, once, again] = await visitor.tab.locator('pre').allTextContents();

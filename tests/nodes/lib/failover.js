@@ -91,7 +91,7 @@ export class GarageCluster {
     await this.#nodes[n].service.stop()
   }
 
-  /** Starts it again with its data, and waits until all nodes are connected: without that, the loss of another is one of two. */
+  /** Starts it again with its data, and waits until all nodes are connected: before, the loss of another one leaves no quorum. */
   async repair(n) {
     const node = this.#nodes[n]
     node.service = await serveGarage(node.port, node.config)

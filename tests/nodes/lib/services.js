@@ -124,7 +124,7 @@ admin_token = "${ADMIN_TOKEN}"
 `
 }
 
-/** What a node of Garage knows of the others. */
+/** Returns the health of the cluster that a node of Garage reports. */
 export async function garageHealth(admin) {
   const headers = { Authorization: `Bearer ${ADMIN_TOKEN}` }
   const response = await fetch(`http://127.0.0.1:${admin}/v2/GetClusterHealth`, { headers })

@@ -144,9 +144,8 @@ impl<C: Cloud> Inner<C> {
 
     /// Deletes the incomplete part of a complete upload. One that stays does no harm.
     async fn delete_last_tail(&self, state: &mut UploadState) {
-        let part = state.remote.incomplete_part.take();
-        self.delete_tails(part.into_iter().map(|part| part.object).collect())
-            .await;
+        let tail = state.remote.incomplete_part.take().map(|part| part.object);
+        self.delete_tails(tail.into_iter().collect()).await;
     }
 
     async fn delete_incomplete_part(&self, state: &mut UploadState) -> Result<()> {
@@ -363,8 +362,8 @@ impl<C: Cloud> Inner<C> {
         // A last part that this process has not sent may be refused: then the incomplete part counts again. And Garage may
         // list no parts any more while its nodes do not know the object yet.
         let is_atomic = !self.options.shared || self.options.conditional_writes;
-        let is_final = state.remote.complete || state.has_sent_parts && is_atomic;
-        let is_kept = !self.writes_once() && !is_final;
+        let is_obsolete = state.remote.complete || state.has_sent_parts && is_atomic;
+        let is_kept = !self.writes_once() && !is_obsolete;
         if !is_kept && (state.remote.incomplete_part.is_some() || has_old) {
             self.delete_incomplete_part(state).await?;
         }
@@ -459,7 +458,7 @@ impl<C: Cloud> Inner<C> {
     }
 
     /// Garage lists a part whose writer died while it sent it, and refuses it. Its bytes were not acknowledged: the
-    /// incomplete part has those that were. Returns whether the upload goes on from there.
+    /// acknowledged ones are in the incomplete part. Returns whether the upload continues there.
     async fn drop_refused_part(&self, state: &mut UploadState, listed: &[Part]) -> Result<bool> {
         let remote = &mut state.remote;
         let counted = &mut remote.counted;

@@ -279,7 +279,7 @@ async fn the_offset_does_not_fall_while_another_node_completes_the_upload() {
     }
 }
 
-/// Garage lists a part whose sender was killed, and does not complete an upload with it: `400 InvalidPart` for ever.
+/// Garage lists a part whose sender was killed, and never completes an upload with it (`400 InvalidPart`).
 #[tokio::test(flavor = "multi_thread")]
 async fn a_last_part_that_is_refused_does_not_count() {
     let moto = Moto::shared();
