@@ -7,6 +7,7 @@ use std::{
 
 use landfall_state::sql::{Connections, Durability, Statement};
 use landfall_test_services::{Fault, FaultProxy, Postgres};
+use rustix::process::Signal;
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -267,21 +268,26 @@ fn a_node_has_at_most_five_connections_and_reports_a_full_server() {
     });
     assert!((2..=5).contains(&most), "{most}");
 
-    // Others take all connections.
+    // Others take all connections, and keep them. The server is stopped meanwhile: it takes those
+    // that become free as fast as this test does.
+    server.signal(Signal::STOP);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let held = runtime.block_on(async {
         let others = Connections::to_postgres(&database, Durability::PowerLoss, 100).unwrap();
-        let mut held = vec![others.write().await.unwrap()];
+        let mut held = Vec::new();
         while held.len() < MAX {
             let idle = "SELECT COUNT(pg_terminate_backend(pid)) FROM pg_stat_activity \
                         WHERE state = 'idle' AND pid <> pg_backend_pid()";
-            held[0].fetch(Statement::new(idle)).await.unwrap();
-            if let Ok(Ok(one)) = timeout(Duration::from_millis(500), others.write()).await {
+            if let Ok(Ok(mut one)) = timeout(Duration::from_millis(500), others.write()).await {
+                let keep = "SET LOCAL idle_in_transaction_session_timeout = 0";
+                one.fetch(Statement::new(keep)).await.unwrap();
+                one.fetch(Statement::new(idle)).await.unwrap();
                 held.push(one);
             }
         }
         held
     });
+    server.signal(Signal::CONT);
     eventually("the server stays ready", || readiness(&server) == 503);
     eventually("the reason is missing", || {
         let page = server.client().ask(Request::get("/readyz")).text();
