@@ -71,6 +71,9 @@ pub struct StoreOptions {
     ///
     /// For S3, `landfall_s3::lease::probe_conditional_writes` finds out.
     pub conditional_writes: bool,
+    /// An object stays as it is if a request that overwrites it breaks. `false`: the service may delete it, as a cluster
+    /// of Garage does; then each change of an incomplete part is written twice, to two objects.
+    pub safe_overwrites: bool,
     /// Other processes write to the same bucket and prefix.
     ///
     /// Their lockers must be shared too. A locker that numbers leases consecutively saves requests;
@@ -109,6 +112,7 @@ impl StoreOptions {
             key_template: None,
             headers: ObjectHeaders::default(),
             conditional_writes: false,
+            safe_overwrites: true,
             shared: false,
             orphan_age: Duration::from_secs(60),
             excluded_prefixes: Vec::new(),

@@ -14,6 +14,17 @@ pub struct ConditionalWrites {
 }
 
 impl ConditionalWrites {
+    /// Both.
+    pub const ALL: Self = Self {
+        if_absent: true,
+        if_match: true,
+    };
+    /// Neither.
+    pub const NONE: Self = Self {
+        if_absent: false,
+        if_match: false,
+    };
+
     /// Returns whether both are honored, as a [`BucketLocker`](crate::lease::BucketLocker) requires.
     #[must_use]
     pub const fn all(self) -> bool {

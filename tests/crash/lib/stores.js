@@ -18,6 +18,9 @@ export const DAY = 24 * HOUR
 
 const ID = '0123456789abcdef0123456789abcdef'
 
+/** Where a service may lose an object that is overwritten, incomplete parts have copies. */
+const SPARES = '.landfall/parts/'
+
 /** What others have put there. Names prove nothing, however much they look like ours. */
 const FOREIGN = {
   'notes.txt': 'to do',
@@ -155,7 +158,7 @@ export class Bucket {
   async list() {
     const found = new Map()
     for (const key of await objects(this.place)) {
-      if (key in FOREIGN || key.startsWith('.landfall/')) continue
+      if (key in FOREIGN || (key.startsWith('.landfall/') && !key.startsWith(SPARES))) continue
       found.set(key, (await object(this.place, key)).data.length)
     }
     const described = new Set(found.keys())
@@ -170,7 +173,7 @@ export class Bucket {
 
   names(id) {
     const key = this.#key(id)
-    return { all: [key, `${key}.info`, `${key}.part`, `multipart upload of ${key}`], finished: [key, `${key}.info`] }
+    return { all: [key, `${key}.info`, `${key}.part`, `${SPARES}${key}`, `multipart upload of ${key}`], finished: [key, `${key}.info`] }
   }
 
   async described(name) {

@@ -144,8 +144,16 @@ impl<C: Cloud> Inner<C> {
 
     /// Deletes the incomplete part of a complete upload. One that stays does no harm.
     async fn delete_last_tail(&self, state: &mut UploadState) {
-        let tail = state.remote.incomplete_part.take().map(|part| part.object);
-        self.delete_tails(tail.into_iter().collect()).await;
+        if let Some(part) = state.remote.incomplete_part.take() {
+            let spare = self.spare_part(&state.remote.object_id);
+            let objects = [part.object].into_iter().chain(spare);
+            self.delete_tails(objects.collect()).await;
+        }
+    }
+
+    /// Returns the copy of the incomplete part, where there may be one.
+    pub(super) fn spare_part(&self, object_id: &str) -> Option<ObjectRef> {
+        (!self.options.safe_overwrites).then(|| self.layout.spare_part(object_id))
     }
 
     async fn delete_incomplete_part(&self, state: &mut UploadState) -> Result<()> {
@@ -153,7 +161,8 @@ impl<C: Cloud> Inner<C> {
         let part = state.remote.incomplete_part.as_ref();
         let tails = part.map(|part| &part.object);
         let others = (state.remote.old_tails.iter()).chain(&state.remote.takeover);
-        for tail in tails.into_iter().chain(others) {
+        let spare = self.spare_part(&state.remote.object_id);
+        for tail in spare.iter().chain(tails).chain(others) {
             let deleted = self.client.delete_object(tail).await;
             deleted.during("deleting the incomplete part", state.remote.id())?;
         }

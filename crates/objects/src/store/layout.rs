@@ -5,6 +5,7 @@
 //! | the bytes of a completed upload | prefix + object id, or the key of a template or hook |
 //! | the description | prefix + object id + `.info` |
 //! | bytes too few for a part | prefix + object id + `.part` |
+//! | the same, while that is overwritten | prefix + `.landfall/parts/` + object id |
 //!
 //! In S3, an upload id is `object id + multipart upload id` (as in tusd) or the object id alone; elsewhere it is the
 //! object id, and the bytes too few for a part are below `.landfall/tails/`.
@@ -33,6 +34,8 @@ pub(super) const MULTIPART: &str = "MultipartUpload";
 
 /// Below the reserved prefix.
 const TAILS: &str = "tails/";
+/// Below the reserved prefix.
+const SPARES: &str = "parts/";
 
 /// The multipart upload that nothing names.
 pub(super) const IMPLICIT: &str = "-";
@@ -94,6 +97,11 @@ impl Layout {
             true => format!("{RESERVED_PREFIX}{TAILS}{object_id}"),
             false => format!("{object_id}{PART}"),
         })
+    }
+
+    /// Returns the object that has the bytes of `.part` if the service has lost that.
+    pub(super) fn spare_part(&self, object_id: &str) -> ObjectRef {
+        self.data(&format!("{RESERVED_PREFIX}{SPARES}{object_id}"))
     }
 
     /// Returns the names of the description and of the multipart upload in an id.

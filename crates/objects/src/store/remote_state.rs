@@ -325,18 +325,20 @@ impl<C: Cloud> Inner<C> {
     /// Counts the parts, unless the object is already made of them: then its completion was interrupted before
     /// they were removed, which `finish` does.
     async fn count_listed(&self, remote: &mut RemoteState, parts: &[Part]) -> Result<()> {
+        let is_done = self.rules.implicit_multipart && remote.info.upload.completion.is_done();
+        if is_done && self.has_been_made(remote) {
+            // The parts came late. Its object may have been deleted or replaced by now.
+            let head = self.find_object(remote.id(), &remote.object_ref).await?;
+            let head = head.ok_or_else(|| StoreError::Gone(Box::new(remote.remains())))?;
+            remote.set_complete(&head);
+            return Ok(());
+        }
         let counted = remote.count_parts(parts, &self.rules);
         if counted.is_err() && self.rules.implicit_multipart && parts.is_empty() {
             // An interrupted removal has dropped all parts, or the service has.
             return Err(StoreError::Gone(Box::new(remote.remains())));
         }
         counted?;
-        let upload = &remote.info.upload;
-        let is_empty = self.rules.implicit_multipart && parts.is_empty();
-        if is_empty && upload.completion.is_done() && self.has_been_made(remote) {
-            // Its object was deleted since.
-            return Err(StoreError::Gone(Box::new(remote.remains())));
-        }
         if !self.rules.versioned_parts || parts.is_empty() {
             return Ok(());
         }
@@ -403,7 +405,14 @@ impl<C: Cloud> Inner<C> {
         id: &UploadId,
         object_id: &str,
     ) -> Result<Option<IncompletePart>> {
-        let object = self.layout.part(object_id);
+        let part = self.head_part(id, self.layout.part(object_id)).await?;
+        if part.is_some() || self.options.safe_overwrites {
+            return Ok(part);
+        }
+        self.head_part(id, self.layout.spare_part(object_id)).await
+    }
+
+    async fn head_part(&self, id: &UploadId, object: ObjectRef) -> Result<Option<IncompletePart>> {
         let head = if_exists(self.client.head_object(&object).await);
         let head = head.during("reading the metadata of .part", id)?;
         Ok(head.map(|mut head| {
@@ -478,6 +487,11 @@ impl<C: Cloud> Inner<C> {
             }
         };
         let len = payload.len();
+        let is_overwritten = |before: &IncompletePart| {
+            before.object == object_ref && (!before.has_start || before.start == start)
+        };
+        let is_at_risk = !self.options.safe_overwrites
+            && (remote.incomplete_part.as_ref()).is_some_and(is_overwritten);
         let mut headers = self.layout.internal_headers("application/octet-stream");
         let metadata = &mut headers.metadata;
         metadata.insert(START_METADATA.into(), start.to_string());
@@ -485,6 +499,12 @@ impl<C: Cloud> Inner<C> {
             metadata.insert(PART_WRITER.into(), writer.to_owned());
         }
         let (client, writes) = (&self.client, Some(writes));
+        if is_at_risk {
+            let spare = self.layout.spare_part(&remote.object_id);
+            let (payload, any) = (payload.clone(), Condition::None);
+            let put = client.put_object(&spare, payload, &headers, any, writes);
+            put.await.during("writing the copy of .part", remote.id())?;
+        }
         let put = client.put_object(&object_ref, payload, &headers, condition, writes);
         let etag = put.await.during("writing .part", remote.id())?;
         let before = remote.incomplete_part.replace(IncompletePart {

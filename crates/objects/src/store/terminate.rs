@@ -191,6 +191,12 @@ impl<C: Cloud> Inner<C> {
         object_id: &str,
     ) -> Result<bool> {
         let (part, info) = (self.layout.part(object_id), self.layout.info(object_id));
+        if let Some(spare) = self.spare_part(object_id) {
+            self.client
+                .delete_object(&spare)
+                .await
+                .during(REMOVING, id)?;
+        }
         if self.writes_once() {
             let tails = self.list_tails(id, object_id).await?;
             let deletions = tails

@@ -8,7 +8,10 @@ use landfall::{
     store::{Store as _, StoreError},
     upload::UploadId,
 };
-use landfall_s3::{S3Options, S3Store, client::ObjectRef};
+use landfall_s3::{
+    S3Options, S3Store,
+    client::{Client, ObjectRef},
+};
 use landfall_test_services::{
     Access, Garage, Moto, Proxy, count_kills,
     proxy::{Fault, Operation, Rule},
@@ -277,6 +280,73 @@ async fn the_offset_does_not_fall_while_another_node_completes_the_upload() {
         let kept = client(&moto.access()).head_object(&part).await;
         assert!(kept.is_err(), "the incomplete part is still there");
     }
+}
+
+/// A cluster of Garage deletes an object if the connection of the request that overwrites it breaks.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_incomplete_part_that_the_service_loses_has_a_copy() {
+    const LEN: usize = 20 * KIB;
+    let moto = Moto::shared();
+    let proxy = Proxy::start(&moto.access());
+    let access = moto.access().through_proxy(&proxy);
+    let direct = client(&moto.access());
+    for (is_shared, start) in [(true, 0), (true, 5 * MIB), (false, 0), (false, 5 * MIB)] {
+        let mut options = options(&moto.bucket("lost-part"));
+        (options.shared, options.safe_overwrites) = (is_shared, false);
+        let node = || S3Store::new(client(&access), options.clone()).unwrap();
+        let bytes = pattern(11, start + 6 * LEN);
+        let mut writer = node();
+        let upload = create(&writer, bytes.len() as u64).await;
+        let id = &upload.id;
+        let part = format!("up/{}.part", id.as_str().split('+').next().unwrap());
+        let part = ObjectRef::new(&options.bucket, part);
+        append(&writer, id, 1, &bytes.slice(..start + LEN)).await;
+        append(&writer, id, 1, &bytes.slice(start + LEN..start + 2 * LEN)).await;
+        let mut acknowledged = start + 2 * LEN;
+        // The second time, only the copy is there when `.part` is written.
+        for fence in [2, 3] {
+            let rule = Rule::on(Operation::PutObject).key_ends(".part").once();
+            proxy.inject(rule, Fault::Kill);
+            let (_, mut killed) = writer.resume(id, Fence(fence)).await.unwrap();
+            let piece = bytes.slice(acknowledged..acknowledged + LEN);
+            killed.write(&mut pieces(&piece)).await.unwrap();
+            killed.commit().await.unwrap_err();
+            drop((killed, writer));
+            proxy.revive();
+            direct.delete_object(&part).await.unwrap();
+            writer = node();
+            let found = writer.load(id).await.unwrap().offset;
+            assert!(found >= acknowledged as u64, "{found} < {acknowledged}");
+            acknowledged = usize::try_from(found).unwrap();
+        }
+        let middle = acknowledged + LEN;
+        append(&writer, id, 4, &bytes.slice(acknowledged..middle)).await;
+        append(&node(), id, 5, &bytes.slice(middle..)).await;
+        finish(&node(), &upload, 6).await;
+        assert_same(&read(&writer, &upload).await, &bytes);
+        assert_eq!(leftovers(&direct, &options).await, [] as [String; 0]);
+
+        let removed = create(&writer, bytes.len() as u64).await;
+        append(&writer, &removed.id, 1, &bytes.slice(..LEN)).await;
+        append(&writer, &removed.id, 1, &bytes.slice(LEN..2 * LEN)).await;
+        assert_eq!(leftovers(&direct, &options).await.len(), 2);
+        let terminator = writer.capabilities().terminator.unwrap();
+        assert!(terminator.terminate(&removed, Fence(2)).await.unwrap());
+        assert_eq!(leftovers(&direct, &options).await, [] as [String; 0]);
+    }
+}
+
+/// Returns the keys of incomplete parts and their copies.
+async fn leftovers(client: &Client, options: &S3Options) -> Vec<String> {
+    let page = client.list_objects(&options.bucket, "up/", None, 1000);
+    let keys = page
+        .await
+        .unwrap()
+        .objects
+        .into_iter()
+        .map(|object| object.key);
+    keys.filter(|key| key.ends_with(".part") || key.contains("/parts/"))
+        .collect()
 }
 
 /// Garage lists a part whose sender was killed, and never completes an upload with it (`400 InvalidPart`).

@@ -7,7 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use landfall::Composer;
-use landfall_s3::{S3Options, S3Store, UploadIds, client::Client, lease::keeps_prefix};
+use landfall_s3::{
+    S3Options, S3Store, UploadIds,
+    client::Client,
+    lease::{ConditionalWrites, keeps_prefix, probe_conditional_writes},
+};
 
 use super::cached_probe::CachedProbe;
 use crate::{
@@ -24,6 +28,8 @@ pub(super) struct Bucket {
     pub(super) store: S3Store,
     pub(super) name: String,
     pub(super) description: String,
+    /// The service refuses to overwrite an object if a request asks for that.
+    pub(super) writes_once: bool,
     reachable: CachedProbe<Option<String>>,
     prober: Client,
 }
@@ -53,6 +59,8 @@ impl Bucket {
         }
         let client = s3::client(&settings.s3, found)?;
         let mut options = options(settings, name);
+        let conditions = find_conditions(&client, settings, name).await;
+        options.safe_overwrites = conditions.all();
         match settings.leases.kind {
             LeaseKind::Store => {
                 options.shared = true;
@@ -79,6 +87,7 @@ impl Bucket {
             store,
             name: name.to_owned(),
             description,
+            writes_once: conditions.if_absent,
             reachable: CachedProbe::default(),
             prober,
         };
@@ -89,6 +98,23 @@ impl Bucket {
         let probe = async || s3::is_reachable(&self.prober, &self.name).await;
         self.reachable.error(probe).await
     }
+}
+
+/// Returns the conditions that the service honors, none if that is unknown. Amazon's honors all, and those in the bucket
+/// require them.
+async fn find_conditions(client: &Client, settings: &Settings, name: &str) -> ConditionalWrites {
+    if settings.s3.endpoint.is_none() || matches!(settings.leases.kind, LeaseKind::Store) {
+        return ConditionalWrites::ALL;
+    }
+    let found = probe_conditional_writes(client, name, &settings.s3.object_prefix).await;
+    found.unwrap_or_else(|error| {
+        tracing::warn!(
+            %error,
+            "failed to detect conditional writes: bytes too few for a part are written twice, and signed PUTs may \
+             replace their objects; see landfall doctor s3"
+        );
+        ConditionalWrites::NONE
+    })
 }
 
 pub(crate) fn options(settings: &Settings, name: &str) -> S3Options {
@@ -107,6 +133,7 @@ pub(crate) fn options(settings: &Settings, name: &str) -> S3Options {
     }
     options.orphan_age = options.orphan_age.min(settings.expiry.orphan_age());
     options.excluded_prefixes = key_prefixes(settings, &s3.object_prefix);
+    options.safe_overwrites = s3.endpoint.is_none();
     options.redirect = s3.redirects.then_some(REDIRECT_LIFETIME);
     options
 }

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use landfall::{
     lease::Fence,
     store::{Store, StoreError},
-    upload::{Upload, UploadId, UploadKind},
+    upload::{Completion, Upload, UploadId, UploadKind},
 };
-use landfall_objects::{Cloud as _, Condition, ObjectHeaders, ObjectRef};
+use landfall_objects::{Cloud as _, Condition, ObjectHeaders, ObjectRef, PartCondition};
 use landfall_test_clouds::{
     KIB, Service, append, assert_same, client, create, finish, on_each_cloud, options, pattern,
     pieces, read, store,
@@ -296,6 +296,41 @@ async fn an_object_of_another_program_completes_nothing(service: &impl Service) 
     assert_same(&content(service, &object).await, &text);
 }
 
+/// Of a process that died, or of one that did not know of the completion. The application may change its file.
+async fn late_parts_do_not_reopen_a_finished_upload(service: &impl Service) {
+    let bucket = service.bucket("late");
+    let (client, headers) = (client(service), ObjectHeaders::default());
+    for (number, is_changed) in [(1, false), (1, true), (3, false), (3, true)] {
+        let store = || store(service, options(&bucket));
+        let id = format!("late-{number}-{is_changed}");
+        let bytes = pattern(1, 1000);
+        let first = store();
+        let upload = create(&first, &id, bytes.len() as u64).await;
+        append(&first, &upload.id, 1, &bytes).await;
+        let finisher = first.capabilities().finisher.unwrap();
+        let etag = finisher.finish(&upload, Fence(1)).await.unwrap();
+        let mut finished = Upload::clone(&upload);
+        (finished.completion, finished.etag) = (Completion::Done(None), etag);
+        first.save(&finished, Fence(1)).await.unwrap();
+        let object = ObjectRef::new(&bucket, format!("up/{id}"));
+        let condition = PartCondition::default();
+        let late = client.upload_part(&object, "-", number, pattern(2, 700).into(), condition);
+        late.await.unwrap();
+        let mut len = bytes.len() as u64;
+        if is_changed {
+            let shorter = bytes.slice(..300).into();
+            let put = client.put_object(&object, shorter, &headers, Condition::None, None);
+            put.await.unwrap();
+            len = 300;
+        }
+        let next = store();
+        let found = next.load(&upload.id).await;
+        assert_eq!(found.unwrap().offset, len, "{id}");
+        let terminator = next.capabilities().terminator.unwrap();
+        assert!(terminator.terminate(&upload, Fence(2)).await.unwrap());
+    }
+}
+
 /// The parts of an upload of unknown length outlive an object that gets its key.
 #[tokio::test(flavor = "multi_thread")]
 async fn parts_outlive_an_object_of_another_program_in_google() {
@@ -329,6 +364,7 @@ on_each_cloud!(
     many_uploads_stay_within_the_memory,
     an_object_of_another_program_is_not_replaced,
     an_upload_whose_key_is_taken_is_not_created,
+    late_parts_do_not_reopen_a_finished_upload,
 );
 
 /// An upload `a_0` has the key of the first part of `a`, as in tusd. None may take the bytes of the other.

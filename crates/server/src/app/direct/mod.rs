@@ -15,7 +15,6 @@ use landfall_direct::{
     SweepReport,
     api::{self, ApiSettings},
 };
-use landfall_s3::lease::probe_conditional_writes;
 use landfall_state::queue::TokenHash;
 use parking_lot::Mutex;
 use tokio::{sync::watch, task::JoinHandle};
@@ -54,7 +53,8 @@ impl Direct {
         let mut wanted = match &storage.backend {
             StorageBackend::Bucket(bucket) => {
                 let mut wanted = s3_settings(settings, bucket)?;
-                wanted.objects.conditional_writes = honors_conditions(settings, bucket).await;
+                // Without them, a signed PUT may overwrite.
+                wanted.objects.conditional_writes = bucket.writes_once;
                 wanted
             }
             StorageBackend::Cloud(cloud) => {
@@ -154,25 +154,6 @@ fn token_service() -> Option<String> {
 
 fn hash(secret: &Secret) -> TokenHash {
     TokenHash::from_secret(secret.reveal())
-}
-
-/// Without conditional writes, a signed PUT may overwrite.
-async fn honors_conditions(settings: &Settings, bucket: &super::bucket::Bucket) -> bool {
-    if matches!(settings.leases.kind, LeaseKind::Store) {
-        return true;
-    }
-    let prefix = &settings.s3.object_prefix;
-    let honored = probe_conditional_writes(&bucket.client, &bucket.name, prefix).await;
-    honored
-        .map(|honored| honored.if_absent)
-        .unwrap_or_else(|error| {
-            tracing::warn!(
-                %error,
-                "failed to detect conditional writes, signed PUTs may replace their objects; \
-                 see landfall doctor s3"
-            );
-            false
-        })
 }
 
 pub(super) fn api_paths(settings: &Settings) -> Vec<String> {
