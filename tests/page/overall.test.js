@@ -86,6 +86,23 @@ test('the total in the title and in the icon never goes backwards', async () => 
   await visitor.leave();
 });
 
+test('the total of new files does not begin with the bytes of finished ones', async () => {
+  const visitor = await Visitor.open(browser, landfall.page);
+  await visitor.choose(await files('old', [9_000_000, 9_000_000]));
+  await says(visitor, 'overall', /^2 of 2 files uploaded$/);
+  await visitor.tab.getByRole('button', { name: 'Clear finished' }).click();
+  await visitor.choose(await files('older', [9_000_000]));
+  await says(visitor, 'overall', /^1 of 1 file uploaded$/);
+  const start = await hold(visitor);
+  await visitor.choose(await files('new', [1_000_000]));
+  await says(visitor, 'amount', /^0 B of 1 MB/);
+  assert.match(await visitor.tab.title(), /^0% – /);
+  await says(visitor, 'overall', /^1 of 2 files uploaded · 1 running$/);
+  start();
+  await says(visitor, 'overall', /^2 of 2 files uploaded$/);
+  await visitor.leave();
+});
+
 test('running rows come first, then failed and queued ones; finished ones are folded', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
   const rows = () => visitor.tab.locator('.upload').evaluateAll((all) => all.map(({ dataset }) => dataset.state));

@@ -26,12 +26,8 @@ mod repository;
 mod settings;
 mod uploads;
 
-#[cfg(feature = "azure")]
-pub use self::bucket::AzureBucket;
-#[cfg(feature = "gcs")]
-pub use self::bucket::GcsBucket;
 pub use self::{
-    bucket::{BucketRules, DirectBucket, S3Bucket, SignedUpload, UploadTerms},
+    bucket::{Bucket, BucketRules, DirectBucket, S3Bucket, SignedUpload, UploadTerms},
     error::DirectError,
     record::{Record, Status, TransferMode},
     repository::{Repository, migrate},

@@ -72,7 +72,7 @@ pub struct StoreOptions {
     /// For S3, `landfall_s3::lease::probe_conditional_writes` finds out.
     pub conditional_writes: bool,
     /// An object stays as it is if a request that overwrites it breaks. `false`: the service may delete it, as a cluster
-    /// of Garage does; then each change of an incomplete part is written twice, to two objects.
+    /// of Garage does; then an incomplete part is written to two objects, one after the other. Not with conditional writes.
     pub safe_overwrites: bool,
     /// Other processes write to the same bucket and prefix.
     ///

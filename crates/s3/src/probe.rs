@@ -5,7 +5,7 @@ use landfall_objects::put_record;
 use crate::client::{Client, Condition, ErrorKind, ObjectRef, Result};
 
 /// The conditions of writes that a service honors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ConditionalWrites {
     /// `If-None-Match: *`: an object can be written once.
     pub if_absent: bool,
@@ -18,11 +18,6 @@ impl ConditionalWrites {
     pub const ALL: Self = Self {
         if_absent: true,
         if_match: true,
-    };
-    /// Neither.
-    pub const NONE: Self = Self {
-        if_absent: false,
-        if_match: false,
     };
 
     /// Returns whether both are honored, as a [`BucketLocker`](crate::lease::BucketLocker) requires.

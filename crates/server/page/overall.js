@@ -33,6 +33,8 @@ export class Overall {
   #meter = new SpeedMeter();
   /** The sums of finished uploads that left the list: without them, the total would go backwards. */
   #cleared = { files: 0, size: 0, moved: 0 };
+  /** The sums when nothing was to be uploaded: the bar and the title begin there. */
+  #before = { sent: 0, size: 0 };
   #title = document.title;
   #icon = document.querySelector('link[rel=icon]');
   #logo = this.#icon.href;
@@ -55,8 +57,10 @@ export class Overall {
   /** Updates the summary. */
   show(snapshots) {
     if (snapshots.length === 0) this.#cleared = { files: 0, size: 0, moved: 0 };
-    const { counts, files, sent, size } = this.#sum(snapshots);
+    const { counts, files, ...sums } = this.#sum(snapshots);
     const isOpen = OPEN.some((group) => counts[group] > 0);
+    if (!isOpen) this.#before = sums;
+    const [sent, size] = ['sent', 'size'].map((sum) => Math.max(0, sums[sum] - this.#before[sum]));
     const isActive = ACTIVE.some((group) => counts[group] > 0);
     const groups = [...OPEN, 'overall_failed'].filter((group) => counts[group] > 0);
     show('overall', [

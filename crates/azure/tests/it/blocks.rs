@@ -1,6 +1,6 @@
 //! Blocks: tusd's ids, the sentinel, commits, copies.
 
-use landfall_azure::AccessTier;
+use landfall_azure::{AccessTier, AzureClient};
 use landfall_objects::{
     Cloud as _, Condition, ErrorKind, ObjectHeaders, ObjectRef, Part, PartCondition,
 };
@@ -17,6 +17,22 @@ fn owned(owner: &str) -> ObjectHeaders {
     }
 }
 
+async fn begin(client: &AzureClient, object: &ObjectRef) {
+    let headers = ObjectHeaders::default();
+    client.create_multipart(object, &headers).await.unwrap();
+}
+
+/// Returns the tag of the part.
+async fn stage(
+    client: &AzureClient,
+    object: &ObjectRef,
+    number: u32,
+    bytes: &'static [u8],
+) -> String {
+    let part = client.upload_part(object, "", number, payload(bytes), PartCondition::default());
+    part.await.unwrap()
+}
+
 async fn parts(container: &Container, object: &ObjectRef) -> Vec<(u32, u64)> {
     let parts = container.client.list_parts(object, "").await.unwrap();
     parts
@@ -30,34 +46,13 @@ async fn parts_become_a_blob() {
     let container = Container::new();
     let (object, client) = (container.blob("folder/a b+c"), &container.client);
     assert_eq!(parts(&container, &object).await, [], "nothing is staged");
-    client
-        .create_multipart(&object, &ObjectHeaders::default())
-        .await
-        .unwrap();
+    begin(client, &object).await;
     assert_eq!(parts(&container, &object).await, [], "only the sentinel");
-    let two = client
-        .upload_part(&object, "", 2, payload(b"world"), PartCondition::default())
-        .await
-        .unwrap();
-    client
-        .upload_part(&object, "", 1, payload(b"?"), PartCondition::default())
-        .await
-        .unwrap();
-    let one = client
-        .upload_part(&object, "", 1, payload(b"hello "), PartCondition::default())
-        .await
-        .unwrap();
+    let two = stage(client, &object, 2, b"world").await;
+    stage(client, &object, 1, b"?").await;
+    let one = stage(client, &object, 1, b"hello ").await;
     // Of a process that does not know of its end.
-    client
-        .upload_part(
-            &object,
-            "",
-            1_026,
-            payload(b"stale"),
-            PartCondition::default(),
-        )
-        .await
-        .unwrap();
+    stage(client, &object, 1_026, b"stale").await;
     assert_eq!(
         parts(&container, &object).await,
         [(1, 6), (2, 5), (1_026, 5)]
@@ -111,10 +106,7 @@ async fn parts_become_a_blob() {
 async fn empty_blobs() {
     let container = Container::new();
     let (object, client) = (container.blob("empty"), &container.client);
-    client
-        .create_multipart(&object, &ObjectHeaders::default())
-        .await
-        .unwrap();
+    begin(client, &object).await;
     client
         .complete_multipart(&object, "", &[], &owned("a"))
         .await
@@ -143,10 +135,7 @@ async fn empty_blobs() {
 async fn uploads_of_an_old_tusd_have_no_sentinel() {
     let container = Container::new();
     let (object, client) = (container.blob("old"), &container.client);
-    client
-        .upload_part(&object, "", 1, payload(b"abc"), PartCondition::default())
-        .await
-        .unwrap();
+    stage(client, &object, 1, b"abc").await;
     assert_eq!(parts(&container, &object).await, [(1, 3)]);
 }
 
@@ -154,29 +143,17 @@ async fn uploads_of_an_old_tusd_have_no_sentinel() {
 async fn late_blocks_do_not_reopen_a_finished_upload() {
     let container = Container::new();
     let (object, client) = (container.blob("late"), &container.client);
-    client
-        .create_multipart(&object, &ObjectHeaders::default())
-        .await
-        .unwrap();
-    let tag = client
-        .upload_part(&object, "", 1, payload(b"abc"), PartCondition::default())
-        .await
-        .unwrap();
+    begin(client, &object).await;
+    let tag = stage(client, &object, 1, b"abc").await;
     client
         .complete_multipart(&object, "", &[(1, tag)], &owned("a"))
         .await
         .unwrap();
-    client
-        .upload_part(&object, "", 2, payload(b"late"), PartCondition::default())
-        .await
-        .unwrap();
+    stage(client, &object, 2, b"late").await;
     let error = client.list_parts(&object, "").await.expect_err("committed");
     assert_eq!(*error.kind(), ErrorKind::NoSuchUpload);
     // With the sentinel, an upload has begun over it.
-    client
-        .create_multipart(&object, &ObjectHeaders::default())
-        .await
-        .unwrap();
+    begin(client, &object).await;
     assert_eq!(parts(&container, &object).await, [(2, 4)]);
     let error = client
         .complete_multipart(&object, "", &[(2, "4".to_owned())], &owned("b"))
@@ -197,10 +174,7 @@ async fn an_upload_may_be_written_as_a_whole() {
     );
     for bytes in [&b""[..], b"abc"] {
         let object = container.blob(&format!("whole {}", bytes.len()));
-        archiving
-            .create_multipart(&object, &ObjectHeaders::default())
-            .await
-            .unwrap();
+        begin(&archiving, &object).await;
         let condition = Condition::IfAbsent;
         let headers = owned("a");
         let put = archiving.put_object(&object, payload(bytes), &headers, condition, None);
@@ -227,10 +201,7 @@ async fn an_upload_may_be_written_as_a_whole() {
 async fn a_missing_block_is_an_invalid_part() {
     let container = Container::new();
     let (object, client) = (container.blob("missing"), &container.client);
-    client
-        .create_multipart(&object, &ObjectHeaders::default())
-        .await
-        .unwrap();
+    begin(client, &object).await;
     let error = client
         .complete_multipart(&object, "", &[(1, "3".to_owned())], &owned("a"))
         .await;
@@ -242,24 +213,15 @@ async fn aborted_uploads_are_gone() {
     let container = Container::new();
     let (object, client) = (container.blob("aborted"), &container.client);
     client.abort_multipart(&object, "").await.unwrap();
-    client
-        .create_multipart(&object, &ObjectHeaders::default())
-        .await
-        .unwrap();
-    client
-        .upload_part(&object, "", 1, payload(b"abc"), PartCondition::default())
-        .await
-        .unwrap();
+    begin(client, &object).await;
+    stage(client, &object, 1, b"abc").await;
     client.abort_multipart(&object, "").await.unwrap();
     assert_eq!(parts(&container, &object).await, []);
     let error = client.head_object(&object).await.expect_err("deleted");
     assert_eq!(*error.kind(), ErrorKind::NoSuchKey);
     client.abort_multipart(&object, "").await.unwrap();
 
-    let tag = client
-        .upload_part(&object, "", 1, payload(b"abc"), PartCondition::default())
-        .await
-        .unwrap();
+    let tag = stage(client, &object, 1, b"abc").await;
     client
         .complete_multipart(&object, "", &[(1, tag)], &owned("a"))
         .await
@@ -303,20 +265,11 @@ async fn idle_uploads_are_kept() {
     let container = Container::new();
     let (object, client) = (container.blob("idle"), &container.client);
     client.keep_parts(&object).await.unwrap();
-    client
-        .create_multipart(&object, &ObjectHeaders::default())
-        .await
-        .unwrap();
+    begin(client, &object).await;
     client.abort_multipart(&object, "").await.unwrap();
     client.keep_parts(&object).await.unwrap();
-    client
-        .create_multipart(&object, &ObjectHeaders::default())
-        .await
-        .unwrap();
-    let tag = client
-        .upload_part(&object, "", 1, payload(b"abc"), PartCondition::default())
-        .await
-        .unwrap();
+    begin(client, &object).await;
+    let tag = stage(client, &object, 1, b"abc").await;
     client.keep_parts(&object).await.unwrap();
     assert_eq!(parts(&container, &object).await, [(1, 3)]);
     client
@@ -341,10 +294,7 @@ async fn ranges_are_copied() {
         .await
         .unwrap();
     let object = container.blob("copy");
-    client
-        .create_multipart(&object, &ObjectHeaders::default())
-        .await
-        .unwrap();
+    begin(client, &object).await;
     let one = client
         .copy_part(&object, "", 1, &source, 3..10)
         .await
@@ -376,14 +326,8 @@ async fn archived_blobs_cannot_be_read() {
         Some(AccessTier::Archive),
     );
     let object = container.blob("archived");
-    archiving
-        .create_multipart(&object, &ObjectHeaders::default())
-        .await
-        .unwrap();
-    let tag = archiving
-        .upload_part(&object, "", 1, payload(b"abc"), PartCondition::default())
-        .await
-        .unwrap();
+    begin(&archiving, &object).await;
+    let tag = stage(&archiving, &object, 1, b"abc").await;
     archiving
         .complete_multipart(&object, "", &[(1, tag)], &owned("a"))
         .await
@@ -406,10 +350,7 @@ async fn archived_blobs_cannot_be_read() {
     for tier in [AccessTier::Hot, AccessTier::Cool, AccessTier::Cold] {
         let client = client(("AZURE_STORAGE_KEY", Azurite::KEY), Some(tier));
         let object = container.blob(&format!("{tier:?}"));
-        let tag = client
-            .upload_part(&object, "", 1, payload(b"abc"), PartCondition::default())
-            .await
-            .unwrap();
+        let tag = stage(&client, &object, 1, b"abc").await;
         client
             .complete_multipart(&object, "", &[(1, tag)], &owned("a"))
             .await

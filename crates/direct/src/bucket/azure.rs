@@ -11,31 +11,13 @@ use http::{HeaderValue, Method, header};
 use landfall_azure::AzureClient;
 use landfall_objects::{Cloud as _, ObjectHead, ObjectHeaders, ObjectRef, Result};
 
-use super::{BucketRules, DirectBucket, SignedUpload, UploadTerms};
+use super::{Bucket, BucketRules, DirectBucket, SignedUpload, UploadTerms};
 
 /// Of Put Blob.
 const MAX_PUT: u64 = 5_000 << 20;
 
-/// A container of Azure Blob Storage.
-#[derive(Debug, Clone)]
-pub struct AzureBucket {
-    /// The client of the account.
-    pub client: AzureClient,
-    /// Signs for browsers, which may use another endpoint.
-    pub signer: AzureClient,
-}
-
-impl AzureBucket {
-    /// Creates a container that clients reach at the endpoint of the server.
-    #[must_use]
-    pub fn new(client: AzureClient) -> Self {
-        let signer = client.clone();
-        Self { client, signer }
-    }
-}
-
 #[async_trait]
-impl DirectBucket for AzureBucket {
+impl DirectBucket for Bucket<AzureClient> {
     fn rules(&self) -> BucketRules {
         let rules = self.client.rules();
         BucketRules {

@@ -13,31 +13,13 @@ use landfall_objects::{
     Cloud as _, Error, ErrorKind, MAX_OBJECT, ObjectHead, ObjectHeaders, ObjectRef, Result,
 };
 
-use super::{BucketRules, DirectBucket, SignedUpload, UploadTerms};
+use super::{Bucket, BucketRules, DirectBucket, SignedUpload, UploadTerms};
 
 /// Of a resumable session.
 const SESSION_LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// A bucket of Google Cloud Storage.
-#[derive(Debug, Clone)]
-pub struct GcsBucket {
-    /// The client of the service.
-    pub client: Client,
-    /// Signs for browsers, which may use another endpoint.
-    pub signer: Client,
-}
-
-impl GcsBucket {
-    /// Creates a bucket that clients reach at the endpoint of the server.
-    #[must_use]
-    pub fn new(client: Client) -> Self {
-        let signer = client.clone();
-        Self { client, signer }
-    }
-}
-
 #[async_trait]
-impl DirectBucket for GcsBucket {
+impl DirectBucket for Bucket<Client> {
     fn rules(&self) -> BucketRules {
         let rules = self.client.rules();
         BucketRules {

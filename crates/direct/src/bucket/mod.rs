@@ -14,12 +14,26 @@ use async_trait::async_trait;
 use http::{HeaderMap, Method};
 use landfall_objects::{ObjectHead, ObjectHeaders, ObjectRef, Result};
 
-#[cfg(feature = "azure")]
-pub use self::azure::AzureBucket;
-#[cfg(feature = "gcs")]
-pub use self::gcs::GcsBucket;
 pub use self::s3::S3Bucket;
 pub(crate) use self::s3::{MAX_SINGLE_PUT, QUERY_HEADERS, as_pairs, put_headers};
+
+/// A bucket or container, of the service of this client.
+#[derive(Debug, Clone)]
+pub struct Bucket<C> {
+    /// The client of the service.
+    pub client: C,
+    /// Signs for browsers, which may use another endpoint.
+    pub signer: C,
+}
+
+impl<C: Clone> Bucket<C> {
+    /// Creates a bucket that clients reach at the endpoint of the server.
+    #[must_use]
+    pub fn new(client: C) -> Self {
+        let signer = client.clone();
+        Self { client, signer }
+    }
+}
 
 /// The differences between the buckets of direct uploads besides their requests.
 #[derive(Debug, Clone, Copy)]

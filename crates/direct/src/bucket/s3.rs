@@ -7,28 +7,13 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use landfall_objects::{Error, ErrorKind, ObjectHead, ObjectHeaders, ObjectRef, Result};
 use landfall_s3::client::Client;
 
-use super::{BucketRules, DirectBucket, SignedUpload, UploadTerms};
+use super::{Bucket, BucketRules, DirectBucket, SignedUpload, UploadTerms};
 
 /// S3's limit.
 pub(crate) const MAX_SINGLE_PUT: u64 = 5 << 30;
 
 /// A bucket of S3, or of a service with its API.
-#[derive(Debug, Clone)]
-pub struct S3Bucket {
-    /// The client of the service.
-    pub client: Client,
-    /// Signs for browsers, which may use another endpoint.
-    pub signer: Client,
-}
-
-impl S3Bucket {
-    /// Creates a bucket that clients reach at the endpoint of the server.
-    #[must_use]
-    pub fn new(client: Client) -> Self {
-        let signer = client.clone();
-        Self { client, signer }
-    }
-}
+pub type S3Bucket = Bucket<Client>;
 
 #[async_trait]
 impl DirectBucket for S3Bucket {

@@ -16,6 +16,12 @@ pub fn serialize<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::O
     }
 }
 
+/// Formats a time in whole milliseconds, with three digits, clamped in the same way.
+#[must_use]
+pub fn millis(time: SystemTime) -> String {
+    format!("{:.3}", Timestamp::try_from(time).unwrap_or(Timestamp::MAX))
+}
+
 /// Deserializes a time.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {
     let text = String::deserialize(deserializer)?;

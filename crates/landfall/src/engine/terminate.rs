@@ -108,10 +108,13 @@ impl Engine {
         lease: &Lease,
         why: impl Into<Removal>,
     ) -> Result<(), Error> {
-        self.erase(context, upload, offset, lease, why.into())
+        let is_removed = self
+            .erase(context, upload, offset, lease, why.into())
             .await?;
-        add(&self.counters.terminated, 1);
-        tracing::debug!(target: REQUEST_LOG, id = %upload.id, offset, "UploadTerminated");
+        if is_removed {
+            add(&self.counters.terminated, 1);
+            tracing::debug!(target: REQUEST_LOG, id = %upload.id, offset, "UploadTerminated");
+        }
         Ok(())
     }
 

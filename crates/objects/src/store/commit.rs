@@ -151,9 +151,10 @@ impl<C: Cloud> Inner<C> {
         }
     }
 
-    /// Returns the copy of the incomplete part, where there may be one.
+    /// Returns the copy of the incomplete part, where it has one.
     pub(super) fn spare_part(&self, object_id: &str) -> Option<ObjectRef> {
-        (!self.options.safe_overwrites).then(|| self.layout.spare_part(object_id))
+        let is_unsafe = !self.options.safe_overwrites && !self.options.conditional_writes;
+        (is_unsafe && !self.writes_once()).then(|| self.layout.spare_part(object_id))
     }
 
     async fn delete_incomplete_part(&self, state: &mut UploadState) -> Result<()> {

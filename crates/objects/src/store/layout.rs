@@ -5,7 +5,7 @@
 //! | the bytes of a completed upload | prefix + object id, or the key of a template or hook |
 //! | the description | prefix + object id + `.info` |
 //! | bytes too few for a part | prefix + object id + `.part` |
-//! | the same, while that is overwritten | prefix + `.landfall/parts/` + object id |
+//! | the same, where the service may lose an object that is overwritten | prefix + `.landfall/parts/` + object id |
 //!
 //! In S3, an upload id is `object id + multipart upload id` (as in tusd) or the object id alone; elsewhere it is the
 //! object id, and the bytes too few for a part are below `.landfall/tails/`.
@@ -99,7 +99,7 @@ impl Layout {
         })
     }
 
-    /// Returns the object that has the bytes of `.part` if the service has lost that.
+    /// Returns the object with the same bytes as `.part`.
     pub(super) fn spare_part(&self, object_id: &str) -> ObjectRef {
         self.data(&format!("{RESERVED_PREFIX}{SPARES}{object_id}"))
     }

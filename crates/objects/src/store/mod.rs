@@ -577,7 +577,9 @@ pub(super) fn failed(id: &UploadId, action: &str, error: Error) -> StoreError {
             "the file is archived and must be restored in the storage before it can be read",
             error,
         ),
-        ErrorKind::Unavailable { .. }
+        // Another process has just completed or removed it: the next request finds out.
+        ErrorKind::NoSuchUpload
+        | ErrorKind::Unavailable { .. }
         | ErrorKind::NoSuchBucket
         | ErrorKind::BadCredentials
         | ErrorKind::ClockSkew

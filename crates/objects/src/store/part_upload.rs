@@ -91,10 +91,10 @@ impl<C: Cloud> Inner<C> {
             return Ok(());
         }
         let id = state.remote.id().clone();
-        let missing = || match self.options.safe_overwrites {
-            true => StoreError::damaged(&id, "the object of its incomplete part is missing"),
+        let missing = || match self.spare_part(state.remote.id().as_str()) {
+            None => StoreError::damaged(&id, "the object of its incomplete part is missing"),
             // The next request finds its copy.
-            false => StoreError::Unavailable("the service has lost the object .part".into()),
+            Some(_) => StoreError::Unavailable("the service has lost the object .part".into()),
         };
         let part = state.remote.incomplete_part.as_ref().ok_or_else(missing)?;
         let len = usize::try_from(state.offloaded).unwrap_or(usize::MAX);

@@ -400,16 +400,32 @@ impl<C: Cloud> Inner<C> {
         Ok(parts)
     }
 
+    /// If the incomplete part has a copy, one of the two may be lost for a while or for good, or show what a killed process
+    /// was writing. If they still differ after a while, the longer one counts: whatever was read before is in it.
     pub(super) async fn head_incomplete_part(
         &self,
         id: &UploadId,
         object_id: &str,
     ) -> Result<Option<IncompletePart>> {
-        let part = self.head_part(id, self.layout.part(object_id)).await?;
-        if part.is_some() || self.options.safe_overwrites {
-            return Ok(part);
+        let mut waits = COMPLETION_POLL_DELAYS.iter();
+        loop {
+            let part = self.head_part(id, self.layout.part(object_id));
+            let Some(spare) = self.spare_part(object_id) else {
+                return part.await;
+            };
+            let (part, spare) =
+                futures_util::future::try_join(part, self.head_part(id, spare)).await?;
+            let range = |part: &IncompletePart| (part.start, part.len);
+            // tusd has written it.
+            let is_unpaired = part.as_ref().is_some_and(|part| !part.has_start);
+            if is_unpaired || part.as_ref().map(range) == spare.as_ref().map(range) {
+                return Ok(part);
+            }
+            match waits.next() {
+                Some(wait) => tokio::time::sleep(*wait).await,
+                None => return Ok([spare, part].into_iter().flatten().max_by_key(range)),
+            }
         }
-        self.head_part(id, self.layout.spare_part(object_id)).await
     }
 
     async fn head_part(&self, id: &UploadId, object: ObjectRef) -> Result<Option<IncompletePart>> {
@@ -460,12 +476,12 @@ impl<C: Cloud> Inner<C> {
         let length = upload.length.filter(|_| !upload.is_final());
         Ok(head.filter(|head| {
             let right_size = length.is_none_or(|length| length == head.size);
-            let owner = head.metadata.get(OWNER);
-            let is_marked = owner.is_some_and(|owner| owner == id.as_str());
+            let is_own = |owner: &String| *owner == remote.object_id || owner == id.as_str();
+            let is_marked = head.metadata.get(OWNER).map(is_own);
             // If nothing names a multipart upload, its end proves nothing: only the length shows an object of tusd,
             // which has no mark.
             let is_likely = had_multipart && (!self.rules.implicit_multipart || length.is_some());
-            right_size && (is_marked || is_likely && !is_part(head))
+            right_size && is_marked.unwrap_or(is_likely && !is_part(head))
         }))
     }
 
@@ -487,11 +503,6 @@ impl<C: Cloud> Inner<C> {
             }
         };
         let len = payload.len();
-        let is_overwritten = |before: &IncompletePart| {
-            before.object == object_ref && (!before.has_start || before.start == start)
-        };
-        let is_at_risk = !self.options.safe_overwrites
-            && (remote.incomplete_part.as_ref()).is_some_and(is_overwritten);
         let mut headers = self.layout.internal_headers("application/octet-stream");
         let metadata = &mut headers.metadata;
         metadata.insert(START_METADATA.into(), start.to_string());
@@ -499,26 +510,29 @@ impl<C: Cloud> Inner<C> {
             metadata.insert(PART_WRITER.into(), writer.to_owned());
         }
         let (client, writes) = (&self.client, Some(writes));
-        if is_at_risk {
-            let spare = self.layout.spare_part(&remote.object_id);
-            let (payload, any) = (payload.clone(), Condition::None);
-            let put = client.put_object(&spare, payload, &headers, any, writes);
-            put.await.during("writing the copy of .part", remote.id())?;
+        let mut objects = vec![object_ref];
+        if let Some(spare) = self.spare_part(&remote.object_id) {
+            // The one that counts is overwritten last.
+            let part = remote.incomplete_part.as_ref();
+            let is_last = part.is_some_and(|part| part.object == spare);
+            objects.insert(usize::from(is_last), spare);
         }
-        let put = client.put_object(&object_ref, payload, &headers, condition, writes);
-        let etag = put.await.during("writing .part", remote.id())?;
-        let before = remote.incomplete_part.replace(IncompletePart {
-            object: object_ref,
-            start,
-            len,
-            etag,
-            modified: None,
-            has_start: true,
-            writer: None,
-        });
-        if self.writes_once() {
-            let before = before.map(|part| part.object);
-            remote.old_tails.extend(before);
+        for object in objects {
+            let payload = payload.clone();
+            let put = client.put_object(&object, payload, &headers, condition.clone(), writes);
+            let etag = put.await.during("writing .part", remote.id())?;
+            let before = remote.incomplete_part.replace(IncompletePart {
+                object,
+                start,
+                len,
+                etag,
+                modified: None,
+                has_start: true,
+                writer: None,
+            });
+            if self.writes_once() {
+                remote.old_tails.extend(before.map(|part| part.object));
+            }
         }
         remote.is_write_in_doubt = false;
         Ok(())

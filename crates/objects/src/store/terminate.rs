@@ -190,29 +190,17 @@ impl<C: Cloud> Inner<C> {
         data: Option<&ObjectRef>,
         object_id: &str,
     ) -> Result<bool> {
-        let (part, info) = (self.layout.part(object_id), self.layout.info(object_id));
-        if let Some(spare) = self.spare_part(object_id) {
-            self.client
-                .delete_object(&spare)
-                .await
-                .during(REMOVING, id)?;
-        }
+        let mut objects = vec![self.layout.part(object_id)];
+        objects.extend(self.spare_part(object_id));
+        objects.extend(data.cloned());
         if self.writes_once() {
             let tails = self.list_tails(id, object_id).await?;
-            let deletions = tails
-                .iter()
-                .map(|tail| self.client.delete_object(&tail.part.object));
-            let deleted = futures_util::future::try_join_all(deletions).await;
-            deleted.during(REMOVING, id)?;
+            objects.extend(tails.into_iter().map(|tail| tail.part.object));
         }
-        let data = async {
-            match data {
-                Some(data) => self.client.delete_object(data).await,
-                None => Ok(()),
-            }
-        };
-        let deleted = futures_util::future::try_join(data, self.client.delete_object(&part));
-        deleted.await.during(REMOVING, id)?;
+        let deletions = objects.iter().map(|one| self.client.delete_object(one));
+        let deleted = futures_util::future::try_join_all(deletions).await;
+        deleted.during(REMOVING, id)?;
+        let info = self.layout.info(object_id);
         let deleted = self.client.delete_object(&info).await;
         deleted.during(REMOVING, id).map(|()| true)
     }

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use landfall::{
-    Composer, Config, Handler, Lifetimes, Resolution, event::EventKind, store::Store as _,
+    Composer, Config, Handler, Lifetimes, Resolution,
+    event::EventKind,
+    store::{Store as _, StoreError},
     upload::UploadId,
 };
 use landfall_s3::{
@@ -241,5 +243,23 @@ async fn an_aborted_upload_expires_whole_or_not_at_all() {
             let keys = keys(&client, &options.bucket).await;
             assert_eq!(keys.len(), left, "{lifetime:?}: {keys:?}");
         }
+    }
+}
+
+/// The object at its key is that of another upload, of the same length: the template has no `{id}`.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_aborted_upload_is_not_completed_by_another_one() {
+    const LEN: usize = 6 << 20;
+    for (access, mut options) in services() {
+        options.key_template = Some("report.pdf".into());
+        let client = client(&access);
+        let store = S3Store::new(client.clone(), options.clone()).unwrap();
+        let aborted = create(&store, LEN as u64).await;
+        append(&store, &aborted.id, 1, &pattern(2, LEN - 10)).await;
+        abort(&client, &options).await;
+        upload(&client, &options, LEN).await;
+        let fresh = S3Store::new(client.clone(), options.clone()).unwrap();
+        let found = fresh.load(&aborted.id).await;
+        assert!(matches!(found, Err(StoreError::Gone(_))), "{found:?}");
     }
 }

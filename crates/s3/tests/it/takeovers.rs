@@ -282,53 +282,90 @@ async fn the_offset_does_not_fall_while_another_node_completes_the_upload() {
     }
 }
 
-/// A cluster of Garage deletes an object if the connection of the request that overwrites it breaks.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_is_repeated_if_another_node_completes_the_upload_meanwhile() {
+    let moto = Moto::shared();
+    let proxy = Proxy::start(&moto.access());
+    let access = moto.access().through_proxy(&proxy);
+    let mut options = options(&moto.bucket("meanwhile"));
+    options.shared = true;
+    let node = || S3Store::new(client(&access), options.clone()).unwrap();
+    let bytes = pattern(12, 20 * KIB);
+    let upload = create(&node(), bytes.len() as u64).await;
+    append(&node(), &upload.id, 1, &bytes.slice(..10 * KIB)).await;
+    let late = node();
+    let (_, mut last) = late.resume(&upload.id, Fence(2)).await.unwrap();
+    let rest = bytes.slice(10 * KIB..);
+    last.write(&mut pieces(&rest)).await.unwrap();
+    let (status, code) = (404, "NoSuchUpload");
+    let rule = Rule::on(Operation::UploadPart).once();
+    proxy.inject(rule, Fault::Answer { status, code });
+    let error = last.commit().await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+    drop(last);
+    append(&late, &upload.id, 3, &rest).await;
+    finish(&late, &upload, 3).await;
+    assert_same(&read(&late, &upload).await, &bytes);
+}
+
+/// A cluster of Garage may lose an object, for a while or for good, if the connection of the request that overwrites it
+/// breaks. `true`: the copy is overwritten; the service loses the object.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_incomplete_part_that_the_service_loses_has_a_copy() {
     const LEN: usize = 20 * KIB;
+    const KILLS: [(bool, bool); 6] = [
+        (false, true),
+        // Only the copy is there now.
+        (false, true),
+        (false, false),
+        (true, false),
+        (true, true),
+        (false, true),
+    ];
     let moto = Moto::shared();
     let proxy = Proxy::start(&moto.access());
     let access = moto.access().through_proxy(&proxy);
     let direct = client(&moto.access());
-    for (is_shared, start) in [(true, 0), (true, 5 * MIB), (false, 0), (false, 5 * MIB)] {
+    for (is_shared, start) in [(true, 5 * MIB), (false, 0)] {
         let mut options = options(&moto.bucket("lost-part"));
         (options.shared, options.safe_overwrites) = (is_shared, false);
         let node = || S3Store::new(client(&access), options.clone()).unwrap();
-        let bytes = pattern(11, start + 6 * LEN);
+        let bytes = pattern(11, start + (KILLS.len() + 3) * LEN);
         let mut writer = node();
         let upload = create(&writer, bytes.len() as u64).await;
         let id = &upload.id;
-        let part = format!("up/{}.part", id.as_str().split('+').next().unwrap());
-        let part = ObjectRef::new(&options.bucket, part);
+        let name = id.as_str().split('+').next().unwrap();
+        let part = ObjectRef::new(&options.bucket, format!("up/{name}.part"));
+        let copy = ObjectRef::new(&options.bucket, format!("up/.landfall/parts/{name}"));
         append(&writer, id, 1, &bytes.slice(..start + LEN)).await;
-        append(&writer, id, 1, &bytes.slice(start + LEN..start + 2 * LEN)).await;
-        let mut acknowledged = start + 2 * LEN;
-        // The second time, only the copy is there when `.part` is written.
-        for fence in [2, 3] {
-            let rule = Rule::on(Operation::PutObject).key_ends(".part").once();
-            proxy.inject(rule, Fault::Kill);
+        let mut acknowledged = start + LEN;
+        for ((of_copy, is_lost), fence) in KILLS.into_iter().zip(2..) {
+            let object = if of_copy { &copy } else { &part };
+            let rule = Rule::on(Operation::PutObject).key_ends(object.key.clone());
+            proxy.inject(rule.once(), Fault::Kill);
             let (_, mut killed) = writer.resume(id, Fence(fence)).await.unwrap();
             let piece = bytes.slice(acknowledged..acknowledged + LEN);
             killed.write(&mut pieces(&piece)).await.unwrap();
             killed.commit().await.unwrap_err();
             drop((killed, writer));
             proxy.revive();
-            direct.delete_object(&part).await.unwrap();
+            if is_lost {
+                direct.delete_object(object).await.unwrap();
+            }
             writer = node();
             let found = writer.load(id).await.unwrap().offset;
             assert!(found >= acknowledged as u64, "{found} < {acknowledged}");
             acknowledged = usize::try_from(found).unwrap();
         }
         let middle = acknowledged + LEN;
-        append(&writer, id, 4, &bytes.slice(acknowledged..middle)).await;
-        append(&node(), id, 5, &bytes.slice(middle..)).await;
-        finish(&node(), &upload, 6).await;
+        append(&writer, id, 10, &bytes.slice(acknowledged..middle)).await;
+        append(&node(), id, 11, &bytes.slice(middle..)).await;
+        finish(&node(), &upload, 12).await;
         assert_same(&read(&writer, &upload).await, &bytes);
         assert_eq!(leftovers(&direct, &options).await, [] as [String; 0]);
 
         let removed = create(&writer, bytes.len() as u64).await;
         append(&writer, &removed.id, 1, &bytes.slice(..LEN)).await;
-        append(&writer, &removed.id, 1, &bytes.slice(LEN..2 * LEN)).await;
         assert_eq!(leftovers(&direct, &options).await.len(), 2);
         let terminator = writer.capabilities().terminator.unwrap();
         assert!(terminator.terminate(&removed, Fence(2)).await.unwrap());

@@ -12,11 +12,12 @@ use axum::{
     },
 };
 use landfall_access::Problem;
+use landfall_hooks::rfc3339;
 use landfall_state::outbox::{EventGroup, EventSelection, EventState, StoredEvent};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Admin, access::Operator, invalid, job_json::time};
+use super::{Admin, access::Operator, invalid};
 
 const DEFAULT_PAGE: usize = 50;
 const MAX_BATCH: usize = 1000;
@@ -100,9 +101,9 @@ pub(super) fn event_json(event: &StoredEvent) -> Value {
         "state": event.state,
         "attempts": event.attempts,
         "error": event.error,
-        "created_at": time(event.created_at),
-        "due_at": event.due_at.map(time),
-        "dead_at": event.dead_at.map(time),
+        "created_at": rfc3339::millis(event.created_at),
+        "due_at": event.due_at.map(rfc3339::millis),
+        "dead_at": event.dead_at.map(rfc3339::millis),
     })
 }
 
@@ -123,7 +124,7 @@ pub(super) async fn change(
         group.state == EventState::Dead || matches!(action, DeadLetterAction::Retry)
     };
     let choice = match (selection.all, selection.group, selection.ids.len()) {
-        (true, None, 0) => Ok(EventSelection::AllDead),
+        (true, None, 0) => Ok(EventSelection::Dead(None)),
         (false, Some(group), 0) if is_allowed(&group) => Ok(EventSelection::Group(group)),
         (false, Some(_), 0) => Err("Pending events are retried only.".to_owned()),
         (false, None, 1..=MAX_BATCH) => Ok(EventSelection::DeadIds(selection.ids)),
@@ -143,7 +144,7 @@ pub(super) async fn change(
         operator.audit(
             action,
             match choice {
-                EventSelection::AllDead => "all".to_owned(),
+                EventSelection::Dead(_) => "all".to_owned(),
                 EventSelection::Group(group) => format!("{}: {}", group.event, group.error),
                 _ => uploads.join(","),
             },

@@ -18,6 +18,7 @@ use axum::{
 use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use landfall_access::Problem;
+use landfall_hooks::rfc3339;
 use landfall_state::queue::{EventReader, QueueError, Scope, SharedEvent};
 use serde::Deserialize;
 use serde_json::json;
@@ -26,10 +27,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{
-    Admin, invalid,
-    job_json::{job_json, time},
-};
+use super::{Admin, invalid, job_json::job_json};
 
 pub(super) const MAX_STREAMS: usize = 64;
 const RETRY_DELAY: Duration = Duration::from_secs(2);
@@ -72,7 +70,7 @@ pub(super) async fn events(
     // The client's last event is unknown: the database was replaced, for example by an older backup. Its
     // page reloads everything.
     let reset = is_unknown.then(|| {
-        let data = json!({ "type": "reset", "at": time(SystemTime::now()) });
+        let data = json!({ "type": "reset", "at": rfc3339::millis(SystemTime::now()) });
         let reset = Event::default().id(newest.to_string()).event("reset");
         reset.data(data.to_string())
     });
@@ -125,7 +123,7 @@ impl EventStreamReader {
 fn encode(admin: &Admin, shared: &SharedEvent) -> Event {
     let event = &shared.event;
     let kind = event.kind.as_str();
-    let data = json!({ "type": kind, "at": time(event.at), "upload": job_json(admin, &event.job) });
+    let data = json!({ "type": kind, "at": rfc3339::millis(event.at), "upload": job_json(admin, &event.job) });
     let frame = Event::default().id(event.number.to_string()).event(kind);
     frame.data(data.to_string())
 }

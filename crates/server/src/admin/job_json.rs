@@ -3,10 +3,10 @@
 //! Reads neither the store nor the database: the offset is that of the job, and the handler knows in memory which
 //! uploads this node receives.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use jiff::Timestamp;
 use landfall::upload::UploadId;
+use landfall_hooks::rfc3339;
 use landfall_state::queue::{Job, JobState};
 use serde_json::{Value, json};
 
@@ -39,12 +39,12 @@ pub(super) fn job_json(admin: &Admin, job: &Job) -> Value {
         "transfer": job.upload_id.as_ref().map(|_| if is_direct(job) { "direct" } else { "tus" }),
         "metadata": job.metadata,
         "client": job.client,
-        "created_at": time(job.created_at),
-        "expires_at": time(job.expires_at),
-        "started_at": job.started_at.map(time),
-        "received_at": job.received_at.map(time),
-        "updated_at": time(job.updated_at),
-        "ended_at": job.ended_at.map(time),
+        "created_at": rfc3339::millis(job.created_at),
+        "expires_at": rfc3339::millis(job.expires_at),
+        "started_at": job.started_at.map(rfc3339::millis),
+        "received_at": job.received_at.map(rfc3339::millis),
+        "updated_at": rfc3339::millis(job.updated_at),
+        "ended_at": job.ended_at.map(rfc3339::millis),
     })
 }
 
@@ -74,10 +74,4 @@ pub(super) fn is_receiving(admin: &Admin, job: &Job) -> bool {
     };
     let silent = job.received_at.map(|at| at.elapsed().unwrap_or_default());
     silent.is_some_and(|silent| silent < longest)
-}
-
-/// RFC 3339 with milliseconds; a time out of range becomes 1970.
-pub(super) fn time(when: SystemTime) -> String {
-    let when = Timestamp::try_from(when).unwrap_or(Timestamp::UNIX_EPOCH);
-    format!("{when:.3}")
 }

@@ -13,6 +13,7 @@ use axum::{
     extract::{Query, State, rejection::QueryRejection},
 };
 use landfall_access::Problem;
+use landfall_hooks::rfc3339;
 use landfall_state::outbox::{OutboxStats, RouteStats};
 use landfall_state::queue::{
     JobState, Query as JobQuery, Scope, Throughput, ThroughputQuery as Range,
@@ -22,10 +23,7 @@ use serde_json::{Value, json};
 
 use crate::condition::Condition;
 
-use super::{
-    Admin, invalid,
-    job_json::{is_receiving, time},
-};
+use super::{Admin, invalid, job_json::is_receiving};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const MAX_MINUTES: u64 = 7 * 24 * 60;
@@ -56,8 +54,8 @@ pub(super) async fn overview(State(admin): State<Admin>) -> Result<Json<Value>, 
     Ok(Json(json!({
         "node": parts.node,
         "version": env!("CARGO_PKG_VERSION"),
-        "now": time(now),
-        "started_at": time(started_at),
+        "now": rfc3339::millis(now),
+        "started_at": rfc3339::millis(started_at),
         "uptime_seconds": start.elapsed().as_secs(),
         "jobs": totals.jobs,
         "completed_bytes": totals.completed_bytes,
@@ -152,7 +150,7 @@ fn fill_gaps(found: &[Throughput], first: SystemTime, count: u64, interval: u64)
         let minute = first + Duration::from_secs(at * interval * 60);
         let found = by_minute.get(&minute);
         json!({
-            "minute": time(minute),
+            "minute": rfc3339::millis(minute),
             "bytes": found.map_or(0, |one| one.bytes),
             "started": found.map_or(0, |one| one.started),
             "completed": found.map_or(0, |one| one.completed),

@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use landfall::{hook::Decision, upload::UploadId};
 use landfall_access::Problem;
 use landfall_hooks::UploadData;
+use landfall_hooks::rfc3339;
 use landfall_state::outbox::{DeliveredEvent, EventState, StoredEvent};
 use landfall_state::queue::{Job, JobId, JobState, Scope, tracking};
 use serde::Deserialize;
@@ -26,7 +27,7 @@ use super::{
     access::Operator,
     dead_letters::event_json,
     invalid,
-    job_json::{is_direct, job_json, time},
+    job_json::{is_direct, job_json},
 };
 
 const DEFAULT_PAGE: usize = 50;
@@ -121,7 +122,7 @@ pub(super) async fn get(
         "etag": job.etag,
         "storage": place.flatten(),
         "upload_metadata": metadata,
-        "removed_at": stored.and_then(|found| handler.expiry(&found)).map(time),
+        "removed_at": stored.and_then(|found| handler.expiry(&found)).map(rfc3339::millis),
         "has_hooks": admin.0.parts.app.hooks.events().is_some(),
         "events": events.iter().map(event_json).collect::<Value>(),
         "delivered": delivered,

@@ -113,7 +113,7 @@ async fn find_conditions(client: &Client, settings: &Settings, name: &str) -> Co
             "failed to detect conditional writes: bytes too few for a part are written twice, and signed PUTs may \
              replace their objects; see landfall doctor s3"
         );
-        ConditionalWrites::NONE
+        ConditionalWrites::default()
     })
 }
 

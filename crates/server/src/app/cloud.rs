@@ -10,7 +10,7 @@ use landfall::{
     Composer,
     store::{BoxError, StoreError},
 };
-use landfall_direct::{AzureBucket, DirectBucket, GcsBucket};
+use landfall_direct::DirectBucket;
 use landfall_objects::{
     CallLimits, Cloud, Error, ErrorKind, ObjectRef, ObjectStore, Stats, StoreOptions, StoreStats,
     UploadIds,
@@ -77,7 +77,7 @@ impl CloudStorage {
         }
         require_signatures(settings, &prober, name, ("--gcs-download", gcs.redirects)).await?;
         let client = gcs_client(gcs, CallLimits::default())?;
-        let mut direct = GcsBucket::new(client.clone());
+        let mut direct = landfall_direct::Bucket::new(client.clone());
         if settings.direct.endpoint.is_some() {
             let endpoint = settings.direct.endpoint.clone();
             let of_clients = Gcs {
@@ -101,7 +101,7 @@ impl CloudStorage {
         let redirects = ("--azure-download", azure.redirects);
         require_signatures(settings, &prober, name, redirects).await?;
         let client = azure_client(azure, CallLimits::default())?;
-        let mut direct = AzureBucket::new(client.clone());
+        let mut direct = landfall_direct::Bucket::new(client.clone());
         if settings.direct.endpoint.is_some() {
             let endpoint = settings.direct.endpoint.clone();
             let of_clients = Azure {

@@ -12,7 +12,7 @@ use landfall_state::sql::{Database, Durability};
 
 use super::{
     state,
-    terminal::{columns, format_age, format_left, print, sanitize},
+    terminal::{columns, format_age, print, sanitize},
 };
 use crate::settings::{self, KeysCommand, Loaded};
 
@@ -153,7 +153,7 @@ fn table(keys: &[ApiKey], now: SystemTime) -> String {
 pub(super) fn format_expiry(end: Option<SystemTime>, now: SystemTime) -> String {
     match end.map(|end| end.duration_since(now)) {
         None => "-".to_owned(),
-        Some(Ok(left)) => format!("in {}", format_left(left)),
+        Some(Ok(left)) => format!("in {}", format_age(left)),
         Some(Err(_)) => "expired".to_owned(),
     }
 }

@@ -33,25 +33,16 @@ pub(super) fn sanitize(text: &str, max_chars: usize) -> String {
     cut
 }
 
+/// Formats a time span in its nearest unit: a week is left a second after its begin.
 pub(super) fn format_age(span: Duration) -> String {
     let seconds = span.as_secs();
-    match seconds {
-        0..120 => format!("{seconds}s"),
-        120..7_200 => format!("{}m", seconds / 60),
-        7_200..172_800 => format!("{}h", seconds / 3_600),
-        _ => format!("{}d", seconds / 86_400),
+    let in_units = |of: u64| (seconds + of / 2) / of;
+    match (in_units(60), in_units(3_600)) {
+        _ if seconds < 120 => format!("{seconds}s"),
+        (minutes @ 0..120, _) => format!("{minutes}m"),
+        (_, hours @ 0..48) => format!("{hours}h"),
+        _ => format!("{}d", in_units(86_400)),
     }
-}
-
-/// As [`format_age`], to the nearest unit: a week is left a second after its begin.
-pub(super) fn format_left(span: Duration) -> String {
-    let half = match span.as_secs() {
-        0..119 => 0,
-        119..7_170 => 30,
-        7_170..171_000 => 1_800,
-        _ => 43_200,
-    };
-    format_age(span + Duration::from_secs(half))
 }
 
 /// A closed pipe, such as that of `head`, is no error.
@@ -73,6 +64,8 @@ mod tests {
         assert_eq!(shown(119), "119s");
         assert_eq!(shown(3_600), "60m");
         assert_eq!(shown(86_400), "24h");
+        assert_eq!(shown(7_199), "2h");
+        assert_eq!(shown(7 * 86_400 - 1), "7d");
         assert_eq!(shown(864_000), "10d");
     }
 

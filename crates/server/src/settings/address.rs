@@ -159,9 +159,11 @@ pub(super) fn http_url(text: &str, what: &str, example: &str) -> Parsed<String> 
     Ok(text.trim_end_matches('/').to_owned())
 }
 
+/// Returns whether a URL names one host.
 pub(super) fn has_host(url: &str) -> bool {
     let uri = url.parse::<http::Uri>();
-    uri.is_ok_and(|uri| uri.host().is_some_and(|host| !host.is_empty()))
+    let is_one = |host: &str| !host.is_empty() && !host.contains(',');
+    uri.is_ok_and(|uri| uri.host().is_some_and(is_one))
 }
 
 const LOOPBACK: &[&str] = &["127.0.0.0/8", "::1/128"];

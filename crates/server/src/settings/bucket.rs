@@ -297,7 +297,10 @@ pub(super) fn lease(text: &str) -> Parsed<LeaseKind> {
         (_, Some("redis+unix")) => is_redis(),
         (_, Some("redis" | "rediss")) if has_host(text) => is_redis(),
         (_, Some("redis" | "rediss")) => {
-            Err("is not a Redis URL; write one such as redis://user:password@host:6379/0".into())
+            let example = "redis://user:password@host:6379/0";
+            Err(format!(
+                "is not the URL of one Redis server; write one such as {example}"
+            ))
         }
         (_, Some("postgres" | "postgresql")) => match hooks::database(text) {
             Ok(Some(Database::Postgres(url))) => Ok(LeaseKind::Postgres(Secret::new(url))),
@@ -446,6 +449,8 @@ mod tests {
             "redis:6379",
             "http://x",
             "redis://",
+            "redis://a,b",
+            "redis://a:6379,b:6379/0",
             "postgres://",
         ] {
             lease(text).unwrap_err();

@@ -210,11 +210,8 @@ fn events_command(action: &str, matches: &ArgMatches) -> EventsCommand {
     match action {
         "retry" if is_set("all") => EventsCommand::Retry(EventSelection::Failed(transport)),
         "retry" => EventsCommand::Retry(ids()),
-        "delete" => EventsCommand::Delete(match transport {
-            _ if !is_set("all") => ids(),
-            Some(name) => EventSelection::DeadOfRoute(name),
-            None => EventSelection::AllDead,
-        }),
+        "delete" if is_set("all") => EventsCommand::Delete(EventSelection::Dead(transport)),
+        "delete" => EventsCommand::Delete(ids()),
         _ => EventsCommand::List {
             query: Query {
                 states: match (is_set("all"), is_set("pending")) {

@@ -79,10 +79,8 @@ pub enum EventSelection {
     Ids(Vec<String>),
     /// Dead letters with these ids, for all routes.
     DeadIds(Vec<String>),
-    /// All dead letters.
-    AllDead,
-    /// All dead letters of a route.
-    DeadOfRoute(String),
+    /// All dead letters of a route, or of all.
+    Dead(Option<String>),
     /// All dead letters, and pending events that have failed; of a route, or of all.
     Failed(Option<String>),
     /// All of a group.
@@ -414,10 +412,11 @@ fn restrict(mut statement: Statement, selection: &EventSelection) -> Statement {
             statement.push(" AND event_id IN ");
             push_any(&mut statement, ids.iter().map(String::as_str));
         }
-        EventSelection::AllDead | EventSelection::Failed(None) => {}
-        EventSelection::DeadOfRoute(route) | EventSelection::Failed(Some(route)) => {
-            let number = statement.bind(route.as_str());
-            statement.push(&format!(" AND route = ${number}"));
+        EventSelection::Dead(route) | EventSelection::Failed(route) => {
+            if let Some(route) = route {
+                let number = statement.bind(route.as_str());
+                statement.push(&format!(" AND route = ${number}"));
+            }
         }
         EventSelection::Group(group) => push_group(&mut statement, group),
     }

@@ -10,13 +10,13 @@ use crate::{Problem, read_body, request_id};
 use axum::{body::Body, extract::State, response::Response};
 use http::{StatusCode, request::Parts};
 use landfall::REQUEST_LOG;
+use landfall_hooks::rfc3339;
 use landfall_state::queue::{GrantOutcome, Job, JobState, NewJob, Token, policy};
 use serde_json::{Value, json};
 
 use super::{
     Api, ApiStyle, count, create, fault,
     grant_request::{self, ResponseMode},
-    job_json::rfc3339,
     json,
 };
 
@@ -139,7 +139,7 @@ fn answer(
             let mut body = json!({
                 "request_id": job.request_id,
                 "upload_token": token,
-                "expires_at": rfc3339(job.expires_at),
+                "expires_at": rfc3339::millis(job.expires_at),
                 "filename": job.filename,
                 "size": job.size,
                 "location": location,

@@ -5,6 +5,7 @@
 use std::time::SystemTime;
 
 use jiff::{Timestamp, tz::TimeZone};
+use landfall_hooks::rfc3339;
 use landfall_state::queue::{Job, JobState};
 use serde_json::{Value, json};
 
@@ -24,11 +25,11 @@ pub(super) fn job_json(job: &Job, style: ApiStyle, with_subject: bool) -> Value 
             "state": if is_completed { JobState::Completed } else { job.state },
             "reason": job.reason,
             "metadata": job.metadata,
-            "created_at": rfc3339(job.created_at),
-            "expires_at": rfc3339(job.expires_at),
-            "started_at": job.started_at.map(rfc3339),
-            "updated_at": rfc3339(job.updated_at),
-            "ended_at": job.ended_at.map(rfc3339),
+            "created_at": rfc3339::millis(job.created_at),
+            "expires_at": rfc3339::millis(job.expires_at),
+            "started_at": job.started_at.map(rfc3339::millis),
+            "updated_at": rfc3339::millis(job.updated_at),
+            "ended_at": job.ended_at.map(rfc3339::millis),
         }),
         ApiStyle::Laravel => {
             let ended = |is_so: bool| job.ended_at.filter(|_| is_so).map(laravel);
@@ -57,19 +58,11 @@ pub(super) fn job_json(job: &Job, style: ApiStyle, with_subject: bool) -> Value 
     row
 }
 
-/// `2026-11-20T18:00:00.250Z`: texts of one length sort as their times.
-pub(super) fn rfc3339(at: SystemTime) -> String {
-    format!("{:.3}", timestamp(at))
-}
-
 /// `2026-11-20T18:00:00.250000Z`
 fn laravel(at: SystemTime) -> String {
-    let at = timestamp(at).to_zoned(TimeZone::UTC);
+    let at = Timestamp::try_from(at).unwrap_or(Timestamp::MAX);
+    let at = at.to_zoned(TimeZone::UTC);
     at.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
-}
-
-fn timestamp(at: SystemTime) -> Timestamp {
-    Timestamp::try_from(at).unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]
@@ -81,7 +74,6 @@ mod tests {
     #[test]
     fn times() {
         let at = UNIX_EPOCH + Duration::from_millis(1_795_197_600_250);
-        assert_eq!(rfc3339(at), "2026-11-20T18:00:00.250Z");
         assert_eq!(laravel(at), "2026-11-20T18:00:00.250000Z");
         assert_eq!(laravel(UNIX_EPOCH), "1970-01-01T00:00:00.000000Z");
     }

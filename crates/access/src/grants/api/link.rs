@@ -3,10 +3,11 @@
 use crate::{Problem, auth::bearer};
 use axum::response::Response;
 use http::{StatusCode, request::Parts};
+use landfall_hooks::rfc3339;
 use landfall_state::queue::{LimitExceeded, TokenHash};
 use serde_json::json;
 
-use super::{Api, fault, job_json::rfc3339, json};
+use super::{Api, fault, json};
 
 /// Returns the link, or `None` for another principal.
 pub(super) async fn find(api: &Api, parts: &Parts) -> Result<Option<Response>, Problem> {
@@ -25,7 +26,7 @@ pub(super) async fn find(api: &Api, parts: &Parts) -> Result<Option<Response>, P
         "max_size": link.limits.max_size,
         "files": link.files,
         "max_files": link.max_files,
-        "expires_at": link.expires_at.map(rfc3339),
+        "expires_at": link.expires_at.map(rfc3339::millis),
     });
     Ok(Some(json(StatusCode::OK, &body)))
 }

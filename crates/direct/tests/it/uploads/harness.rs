@@ -17,9 +17,8 @@ use landfall::{
 };
 use landfall_access::grants::enforce::{GrantHook, GrantHookSettings};
 use landfall_direct::{
-    AzureBucket, CompletedUpload, Direct, DirectError, DirectSettings, GcsBucket, OpenRequest,
-    Record, Repository, Requester, S3Bucket, SentHeaders, SignedOperation, SignedUpload,
-    TransferMode,
+    Bucket, CompletedUpload, Direct, DirectError, DirectSettings, OpenRequest, Record, Repository,
+    Requester, S3Bucket, SentHeaders, SignedOperation, SignedUpload, TransferMode,
 };
 use landfall_s3::client::{
     CallLimits, Client, ClientSettings, CredentialSource, Credentials, ObjectHead,
@@ -113,7 +112,7 @@ impl Service {
         let endpoint = Some(self.access().endpoint);
         match self {
             Self::Ceph | Self::Garage | Self::Moto => {
-                DirectSettings::new(Arc::new(S3Bucket::new(client.clone())), bucket)
+                DirectSettings::new(Arc::new(Bucket::new(client.clone())), bucket)
             }
             Self::Google => {
                 let mut key = tempfile::NamedTempFile::new().unwrap();
@@ -128,7 +127,7 @@ impl Service {
                     ..Default::default()
                 };
                 let client = landfall_gcs::Client::new(settings).unwrap();
-                DirectSettings::new(Arc::new(GcsBucket::new(client)), bucket)
+                DirectSettings::new(Arc::new(Bucket::new(client)), bucket)
             }
             Self::Azure => {
                 let settings = landfall_azure::AzureSettings {
@@ -141,7 +140,7 @@ impl Service {
                     ..Default::default()
                 };
                 let client = landfall_azure::AzureClient::new(settings).unwrap();
-                DirectSettings::new(Arc::new(AzureBucket::new(client)), bucket)
+                DirectSettings::new(Arc::new(Bucket::new(client)), bucket)
             }
         }
     }

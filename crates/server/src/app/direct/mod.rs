@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     log, s3,
-    settings::{LeaseKind, Secret, Settings, StsRole},
+    settings::{Secret, Settings, StsRole},
 };
 
 /// AWS allows it for every kind of role and key; clients ask for new ones before.

@@ -238,11 +238,11 @@ fn events_commands_accept_only_their_options() {
     );
     assert_eq!(
         events(&["events", "delete", "-all", "-transport=http"]),
-        EventsCommand::Delete(EventSelection::DeadOfRoute("http".to_owned()))
+        EventsCommand::Delete(EventSelection::Dead(Some("http".to_owned())))
     );
     assert_eq!(
         events(&["events", "delete", "-all"]),
-        EventsCommand::Delete(EventSelection::AllDead)
+        EventsCommand::Delete(EventSelection::Dead(None))
     );
     for args in [
         &["events"][..],

@@ -218,7 +218,7 @@ async fn dead_letters_are_listed_retried_and_deleted() {
                 .map(|kind| event(*kind, upload).id())
                 .collect()
         };
-        let dead_of = |route: &str| EventSelection::DeadOfRoute(route.into());
+        let dead_of = |route: &str| EventSelection::Dead(Some(route.into()));
         let none = EventSelection::Ids(Vec::new());
         assert_eq!(events.delete(&none).await.unwrap().count, 0);
         let of_outbox = harness.outbox.events();
@@ -249,7 +249,11 @@ async fn dead_letters_are_listed_retried_and_deleted() {
         assert_eq!(events.retry(&dead_of("http")).await.unwrap().count, 2);
         assert_in_order(&harness.receiver.until(4).await);
         assert_eq!(
-            events.delete(&EventSelection::AllDead).await.unwrap().count,
+            events
+                .delete(&EventSelection::Dead(None))
+                .await
+                .unwrap()
+                .count,
             0
         );
         let stats = harness.outbox.stats();

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::{Problem, auth::AuthError, request_id};
 use bytes::Bytes;
 use http::{HeaderMap, header, request::Parts};
+use landfall_hooks::rfc3339;
 use landfall_state::queue::{EventReader, Principal, Query, QueueError, Scope, SharedEvent};
 use serde_json::json;
 use tokio::{
@@ -146,7 +147,7 @@ async fn reset(
     let rows: Vec<_> = rows.map(row).collect();
     let data = json!({
         "type": "reset",
-        "at": job_json::rfc3339(settings.queue.now()),
+        "at": rfc3339::millis(settings.queue.now()),
         "uploads": rows,
         "has_more": page.has_more,
     });
@@ -176,7 +177,7 @@ fn encode(shared: &SharedEvent, style: ApiStyle, with_subject: bool) -> String {
     let name = event.kind.as_str();
     let data = json!({
         "type": name,
-        "at": job_json::rfc3339(event.at),
+        "at": rfc3339::millis(event.at),
         "upload": job_json::job_json(&event.job, style, with_subject),
     });
     format!("id: {}\nevent: {name}\ndata: {data}\n\n", event.number)
