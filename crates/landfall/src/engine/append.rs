@@ -212,7 +212,7 @@ impl Engine {
         let why = TerminationReason::Client;
         let removed = self.remove_detached(context, upload, offset, lease, why);
         match removed.await {
-            Ok(()) => Error::BeyondLength {
+            Ok(_) => Error::BeyondLength {
                 length,
                 is_removed: true,
             },

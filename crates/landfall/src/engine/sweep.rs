@@ -13,7 +13,7 @@ use std::{
 
 use tokio::sync::OnceCell;
 
-use super::{Engine, Error, MOVED_LIFETIME};
+use super::{Engine, Error, MOVED_LIFETIME, RequestContext, terminate::Removal};
 use crate::{
     removal::{self, AgreedTime, NotRemovable, Removable, RemovalClock},
     store::{
@@ -478,7 +478,11 @@ impl Sweeper {
             return Ok(true);
         }
         let engine = self.engine.clone();
-        let expire = async move { engine.expire(&current, &lease, permission).await };
+        let expire = async move {
+            let (context, why) = (RequestContext::NONE, Removal::Expired(permission));
+            let Snapshot { upload, offset, .. } = &current;
+            engine.remove(context, upload, *offset, &lease, why).await
+        };
         self.engine.detached(expire).await
     }
 

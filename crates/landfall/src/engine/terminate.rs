@@ -70,6 +70,7 @@ impl Engine {
         let Snapshot { upload, offset, .. } = self.load_removable(id).await?;
         self.remove_detached(context, upload, offset, lease, why)
             .await
+            .map(drop)
     }
 
     /// Only the id of a damaged upload is known.
@@ -92,14 +93,15 @@ impl Engine {
         offset: u64,
         lease: Lease,
         why: impl Into<Removal>,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let why = why.into();
         let (engine, context) = (self.clone(), context.clone());
         self.detached(async move { engine.remove(&context, &upload, offset, &lease, why).await })
             .await
     }
 
-    /// The caller must run detached.
+    /// The caller must run detached. Returns whether there was anything to remove: another process may have been faster.
+    /// Its event is emitted even then, because that process may have died before.
     pub(super) async fn remove(
         &self,
         context: &RequestContext,
@@ -107,33 +109,16 @@ impl Engine {
         offset: u64,
         lease: &Lease,
         why: impl Into<Removal>,
-    ) -> Result<(), Error> {
-        let is_removed = self
-            .erase(context, upload, offset, lease, why.into())
-            .await?;
-        if is_removed {
-            add(&self.counters.terminated, 1);
-            tracing::debug!(target: REQUEST_LOG, id = %upload.id, offset, "UploadTerminated");
-        }
-        Ok(())
-    }
-
-    /// The caller must run detached. Returns whether there was anything to remove: another process may have been faster.
-    /// Its event is emitted even then, because that process may have died before.
-    pub(super) async fn expire(
-        &self,
-        snapshot: &Snapshot,
-        lease: &Lease,
-        permission: Removable,
     ) -> Result<bool, Error> {
-        let (upload, offset) = (&snapshot.upload, snapshot.offset);
-        let why = Removal::Expired(permission);
-        let is_removed = self
-            .erase(RequestContext::NONE, upload, offset, lease, why)
-            .await?;
-        if is_removed {
+        let why = why.into();
+        let has_expired = matches!(why, Removal::Expired(_));
+        let is_removed = self.erase(context, upload, offset, lease, why).await?;
+        if is_removed && has_expired {
             add(&self.counters.expired, 1);
             tracing::debug!(id = %upload.id, offset, "UploadExpired");
+        } else if is_removed {
+            add(&self.counters.terminated, 1);
+            tracing::debug!(target: REQUEST_LOG, id = %upload.id, offset, "UploadTerminated");
         }
         Ok(is_removed)
     }
@@ -269,6 +254,7 @@ impl Engine {
             return Ok(());
         }
         let (upload, offset) = (&snapshot.upload, snapshot.offset);
-        self.remove(context, upload, offset, &lease, &reply).await
+        self.remove(context, upload, offset, &lease, &reply).await?;
+        Ok(())
     }
 }

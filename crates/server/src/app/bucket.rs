@@ -108,11 +108,7 @@ async fn find_conditions(client: &Client, settings: &Settings, name: &str) -> Co
     }
     let found = probe_conditional_writes(client, name, &settings.s3.object_prefix).await;
     found.unwrap_or_else(|error| {
-        tracing::warn!(
-            %error,
-            "failed to detect conditional writes: bytes too few for a part are written twice, and signed PUTs may \
-             replace their objects; see landfall doctor s3"
-        );
+        tracing::warn!(%error, "failed to detect conditional writes, using none; see landfall doctor s3");
         ConditionalWrites::default()
     })
 }
