@@ -95,7 +95,7 @@ test('the total of new files does not begin with the bytes of finished ones', as
   await says(visitor, 'overall', /^1 of 1 file uploaded$/);
   const start = await hold(visitor);
   await visitor.choose(await files('new', [1_000_000]));
-  await says(visitor, 'amount', /^0 B of 1 MB/);
+  await says(visitor, 'amount', /^0 bytes of 1 MB/);
   assert.match(await visitor.tab.title(), /^0% – /);
   await says(visitor, 'overall', /^1 of 2 files uploaded · 1 running$/);
   start();
