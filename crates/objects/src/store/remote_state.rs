@@ -416,9 +416,9 @@ impl<C: Cloud> Inner<C> {
             let (part, spare) =
                 futures_util::future::try_join(part, self.head_part(id, spare)).await?;
             let range = |part: &IncompletePart| (part.start, part.len);
-            // tusd has written it.
-            let is_unpaired = part.as_ref().is_some_and(|part| !part.has_start);
-            if is_unpaired || part.as_ref().map(range) == spare.as_ref().map(range) {
+            // tusd or an earlier version has written it, or its copy was lost when that was overwritten, which is done first.
+            let is_alone = spare.is_none() || part.as_ref().is_some_and(|part| !part.has_start);
+            if is_alone || part.as_ref().map(range) == spare.as_ref().map(range) {
                 return Ok(part);
             }
             match waits.next() {

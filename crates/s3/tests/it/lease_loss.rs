@@ -102,7 +102,9 @@ impl LateServer {
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{what}");
         let before = writes(proxy);
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert_eq!(writes(proxy), before, "{what}: {}", proxy.transcript());
+        // One may have been on its way; a client that goes on makes ten.
+        let late = writes(proxy) - before;
+        assert!(late <= 1, "{what}: {late} calls: {}", proxy.transcript());
         proxy.revive();
     }
 }
