@@ -65,7 +65,10 @@ test('servers on S3 and in another cloud have all their metrics', { timeout: 60_
   const cloud = await Landfall.start(t, {
     args: ['-azure-storage', azurite.container, '-azure-endpoint', azurite.endpoint], env: azurite.env,
   })
-  const pages = [landfall, cloud].map(async ({ endpoint }) => (await fetch(new URL('/metrics', endpoint))).text())
+  const pages = [landfall, cloud].map(async (server) => {
+    const response = fetch(new URL('/metrics', server.endpoint))
+    return (await response.catch(({ cause }) => assert.fail(`${server.endpoint}: ${cause}\n${server.log}`))).text()
+  })
   const metrics = (await Promise.all(pages)).join('\n')
   const existing = new Set([...metrics.matchAll(/^# TYPE (\w+)/gm)].map(([, name]) => name))
   const used = names([alerts, ...expressions].join('\n'))

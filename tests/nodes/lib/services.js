@@ -27,7 +27,8 @@ export function find(name, folder) {
 
 // Below the ephemeral ports (Linux: from 32768), which another program may get while a service is still
 // starting. No port is used twice, and concurrent processes start at distant ports.
-const [firstPort, lastPort] = [10_000, 31_999]
+// 10080 is one of the ports that fetch refuses.
+const [firstPort, lastPort] = [10_100, 31_999]
 let nextPort = firstPort + Math.floor(Math.random() * (lastPort - firstPort))
 
 /** Returns `count` unused loopback ports. */
