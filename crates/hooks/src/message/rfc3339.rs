@@ -72,6 +72,8 @@ mod tests {
         });
         assert!(texts.is_sorted(), "{texts:?}");
         assert_eq!(texts[5], r#""1970-01-01T00:00:00.101Z""#);
+        let at = UNIX_EPOCH + Duration::from_millis(1_795_197_600_250);
+        assert_eq!(millis(at), "2026-11-20T18:00:00.250Z");
     }
 
     #[test]

@@ -145,9 +145,8 @@ impl<C: Cloud> Inner<C> {
     /// Deletes the incomplete part of a complete upload. One that stays does no harm.
     async fn delete_last_tail(&self, state: &mut UploadState) {
         if let Some(part) = state.remote.incomplete_part.take() {
-            let spare = self.spare_part(&state.remote.object_id);
-            let objects = [part.object].into_iter().chain(spare);
-            self.delete_tails(objects.collect()).await;
+            let copy = self.spare_part(&state.remote.object_id).into_iter();
+            self.delete_tails(copy.chain([part.object]).collect()).await;
         }
     }
 

@@ -11,7 +11,8 @@
 //!    missing one are harmless: the same bytes will be sent there again. Where parts of another
 //!    process may be in flight, the bytes are sent with higher part numbers: a service may fail to
 //!    complete an upload if two processes sent the same part of it.
-//! 3. `.part` is deleted before the object is completed.
+//! 3. `.part` is deleted before the object is completed; after it, where other nodes may see neither
+//!    parts nor object meanwhile. Where the service may lose what is overwritten, `.part` has a copy.
 //! 4. An upload with all its bytes but without an object is completed when it is next loaded.
 //! 5. If a part fails, so does the request: later bytes never take its place.
 //! 6. A removal deletes the description last, so that it can be repeated until then.

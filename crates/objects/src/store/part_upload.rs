@@ -91,10 +91,11 @@ impl<C: Cloud> Inner<C> {
             return Ok(());
         }
         let id = state.remote.id().clone();
-        let missing = || match self.spare_part(state.remote.id().as_str()) {
-            None => StoreError::damaged(&id, "the object of its incomplete part is missing"),
+        let has_copy = self.spare_part(&state.remote.object_id).is_some();
+        let missing = || match has_copy {
+            false => StoreError::damaged(&id, "the object of its incomplete part is missing"),
             // The next request finds its copy.
-            Some(_) => StoreError::Unavailable("the service has lost the object .part".into()),
+            true => StoreError::Unavailable("the service has lost the object .part".into()),
         };
         let part = state.remote.incomplete_part.as_ref().ok_or_else(missing)?;
         let len = usize::try_from(state.offloaded).unwrap_or(usize::MAX);
