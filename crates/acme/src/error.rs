@@ -50,6 +50,9 @@ pub(crate) enum OrderError {
     },
     #[error("{0}")]
     Protocol(String),
+    /// Several nonces in a row, although all were new. Some authorities reject some at random.
+    #[error("{0}")]
+    Nonce(String),
     #[error("the authority did not finish the order in time")]
     Timeout,
     #[error("the certificate of the authority cannot be used: {0}")]
@@ -69,10 +72,14 @@ impl From<ProtocolError> for OrderError {
     fn from(error: ProtocolError) -> Self {
         match error {
             ProtocolError::Timeout(_) => Self::Timeout,
-            ProtocolError::Api(problem) => Self::Protocol(format!(
-                "the authority rejected the request: {}",
-                problem_text(&problem)
-            )),
+            ProtocolError::Api(ref problem) => {
+                let text = problem_text(problem);
+                let text = format!("the authority rejected the request: {text}");
+                match is_problem(&error, "badNonce") {
+                    true => Self::Nonce(text),
+                    false => Self::Protocol(text),
+                }
+            }
             error => Self::Protocol(error.to_string()),
         }
     }

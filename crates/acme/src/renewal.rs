@@ -21,6 +21,8 @@ pub(crate) struct Renewal<'a> {
     acme: &'a Acme,
     tls: &'a Tls,
     failures: u32,
+    /// Orders in a row that ended because of their nonces; no failures yet.
+    rejected_nonces: u32,
     /// The index of the challenge type that succeeded last, or is next.
     method: usize,
     retry_at: Option<Instant>,
@@ -46,6 +48,7 @@ impl<'a> Renewal<'a> {
             acme,
             tls,
             failures: 0,
+            rejected_nonces: 0,
             method: 0,
             retry_at: None,
             recent_orders: 0,
@@ -257,19 +260,30 @@ impl<'a> Renewal<'a> {
             }
             self.recent_orders = self.recent_orders.saturating_add(1);
             self.failures = 0;
+            self.rejected_nonces = 0;
             self.retry_at = Some(now + schedule::pause(self.recent_orders));
             return Ok(());
         };
         AcmeStats::record(&self.acme.stats.last_failure);
-        self.failures = self.failures.saturating_add(1);
-        let methods = u32::try_from(settings.methods.len()).unwrap_or(1);
-        let delay = schedule::retry_delay(
-            self.failures,
-            methods,
-            error.is_validation(),
-            self.acme.client.take_retry_after(),
-            rand::random(),
-        );
+        let is_nonce = matches!(error, OrderError::Nonce(_));
+        self.rejected_nonces = if is_nonce {
+            self.rejected_nonces.saturating_add(1)
+        } else {
+            0
+        };
+        let delay = if (1..schedule::NONCE_ATTEMPTS).contains(&self.rejected_nonces) {
+            schedule::NEXT_ATTEMPT
+        } else {
+            self.failures = self.failures.saturating_add(1);
+            let methods = u32::try_from(settings.methods.len()).unwrap_or(1);
+            schedule::retry_delay(
+                self.failures,
+                methods,
+                error.is_validation(),
+                self.acme.client.take_retry_after(),
+                rand::random(),
+            )
+        };
         if error.is_validation() {
             self.method += 1;
         }

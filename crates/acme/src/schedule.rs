@@ -5,8 +5,11 @@ use std::time::{Duration, SystemTime};
 const MIN_BACKOFF: Duration = Duration::from_secs(60);
 const MAX_BACKOFF: Duration = Duration::from_secs(24 * 3600);
 
-/// Before the backoff, each challenge type is tried once.
-const NEXT_METHOD: Duration = Duration::from_secs(1);
+/// Before the backoff, each challenge type is tried once, and orders whose nonces are rejected some times.
+pub(crate) const NEXT_ATTEMPT: Duration = Duration::from_secs(1);
+
+/// In a row. The next order is likely to succeed if nonces are rejected at random (RFC 8555 section 6.5).
+pub(crate) const NONCE_ATTEMPTS: u32 = 3;
 
 /// A rate limit of Let's Encrypt ends within a week.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -53,7 +56,7 @@ pub(crate) fn retry_delay(
     random: f64,
 ) -> Duration {
     match is_validation && retry_after.is_none() && failures < methods {
-        true => NEXT_METHOD,
+        true => NEXT_ATTEMPT,
         false => backoff(failures, retry_after, random),
     }
 }

@@ -15,6 +15,9 @@ use crate::{
     process::{Process, StopSignal, find},
 };
 
+/// In percent, at random, as authorities do.
+const REJECTED_NONCES: u8 = 5;
+
 /// An ACME authority. All names lead to 127.0.0.1. Ends when it is dropped, or with this process.
 #[derive(Debug)]
 pub struct Pebble {
@@ -26,6 +29,7 @@ pub struct Pebble {
     dns_management: u16,
     port: u16,
     management: u16,
+    rejected_nonces: u8,
 }
 
 impl Pebble {
@@ -55,7 +59,7 @@ impl Pebble {
                     [port, management, http_port, tls_port],
                     validity,
                 );
-                pebble(folder.path(), dns_port)
+                pebble(folder.path(), dns_port, REJECTED_NONCES)
             });
         process.wait_for(management);
         Self {
@@ -66,6 +70,7 @@ impl Pebble {
             dns_management,
             port,
             management,
+            rejected_nonces: REJECTED_NONCES,
         }
     }
 
@@ -118,6 +123,16 @@ impl Pebble {
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
 
+    /// Rejects `percent` of all nonces from now on. Restarts.
+    ///
+    /// # Panics
+    ///
+    /// When it does not come up.
+    pub fn reject_nonces(&mut self, percent: u8) {
+        self.rejected_nonces = percent;
+        self.restart();
+    }
+
     /// Kills it. It forgets accounts and certificates.
     pub fn stop(&mut self) {
         self.process = None;
@@ -131,7 +146,7 @@ impl Pebble {
     pub fn restart(&mut self) {
         self.stop();
         let process = Process::start_on("Pebble", StopSignal::Kill, self.port, |_| {
-            pebble(self.folder.path(), self.dns_port)
+            pebble(self.folder.path(), self.dns_port, self.rejected_nonces)
         });
         let mut process = process.expect("Pebble did not start again");
         process.wait_for(self.management);
@@ -152,12 +167,12 @@ fn configure(folder: &Path, [port, management, http_port, tls_port]: [u16; 4], v
     fs::write(folder.join("pebble.json"), text.to_string()).unwrap();
 }
 
-fn pebble(folder: &Path, dns_port: u16) -> Command {
+fn pebble(folder: &Path, dns_port: u16, rejected_nonces: u8) -> Command {
     let mut command = Command::new(find("pebble", Path::new("/usr/bin")));
     command.arg("-config").arg(folder.join("pebble.json"));
     command.args(["-strict", "-dnsserver", &format!("127.0.0.1:{dns_port}")]);
-    // It still rejects some nonces at random, as authorities do.
     command.envs([("PEBBLE_VA_NOSLEEP", "1"), ("PEBBLE_AUTHZREUSE", "0")]);
+    command.env("PEBBLE_WFE_NONCEREJECT", rejected_nonces.to_string());
     command
 }
 

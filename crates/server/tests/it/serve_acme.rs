@@ -282,6 +282,16 @@ fn another_challenge_type_is_tried() {
 }
 
 #[test]
+fn rejected_nonces_do_not_delay_a_certificate() {
+    let mut site = Site::new(YEAR);
+    site.pebble.reject_nonces(99);
+    let server = site.start(&[]);
+    let line = server.says("badNonce");
+    assert!(line.ends_with(" next_attempt_seconds=1"), "{line}");
+    server.stop();
+}
+
+#[test]
 fn renewal_leaves_uploads_alone() {
     let site = Site::new(10);
     let (server, roots, mut running, first) = site.start_certified();
