@@ -3,7 +3,7 @@
 //! `problem_text` and `is_problem` read the problem documents of the authority (RFC 8555 section 6.7).
 //! `OrderError::is_validation` decides whether another challenge type is worth an attempt.
 
-use instant_acme::Error as ProtocolError;
+use instant_acme::{Error as ProtocolError, Problem};
 use landfall_state::sql::DatabaseError;
 
 use crate::challenge::ChallengeMethod;
@@ -50,9 +50,8 @@ pub(crate) enum OrderError {
     },
     #[error("{0}")]
     Protocol(String),
-    /// Several nonces in a row, although all were new. Some authorities reject some at random.
-    #[error("{0}")]
-    Nonce(String),
+    #[error("the authority rejected the request: {}", problem_text(.0))]
+    Rejected(Problem),
     #[error("the authority did not finish the order in time")]
     Timeout,
     #[error("the certificate of the authority cannot be used: {0}")]
@@ -72,21 +71,14 @@ impl From<ProtocolError> for OrderError {
     fn from(error: ProtocolError) -> Self {
         match error {
             ProtocolError::Timeout(_) => Self::Timeout,
-            ProtocolError::Api(ref problem) => {
-                let text = problem_text(problem);
-                let text = format!("the authority rejected the request: {text}");
-                match is_problem(&error, "badNonce") {
-                    true => Self::Nonce(text),
-                    false => Self::Protocol(text),
-                }
-            }
+            ProtocolError::Api(problem) => Self::Rejected(problem),
             error => Self::Protocol(error.to_string()),
         }
     }
 }
 
 /// Details first: they are more useful than the type.
-pub(crate) fn problem_text(problem: &instant_acme::Problem) -> String {
+pub(crate) fn problem_text(problem: &Problem) -> String {
     let parts = problem.subproblems.iter().map(ToString::to_string);
     let detail = problem.detail.clone().into_iter().chain(parts);
     let detail = detail.collect::<Vec<_>>().join("; ");
@@ -97,11 +89,8 @@ pub(crate) fn problem_text(problem: &instant_acme::Problem) -> String {
     }
 }
 
-/// Returns whether the authority answered with a problem of this type.
-pub(crate) fn is_problem(error: &ProtocolError, kind: &str) -> bool {
-    let ProtocolError::Api(problem) = error else {
-        return false;
-    };
+/// Returns whether a problem is of this type.
+pub(crate) fn is_problem(problem: &Problem, kind: &str) -> bool {
     let found = problem.r#type.as_deref().unwrap_or_default();
     found.strip_prefix("urn:ietf:params:acme:error:") == Some(kind)
 }

@@ -78,14 +78,14 @@ impl Orders<'_> {
             Some(replaced) => account.new_order(&new().replaces(replaced)).await,
             None => account.new_order(&new()).await,
         };
-        if let Err(error) = &order {
-            if is_problem(error, "accountDoesNotExist") {
+        if let Err(instant_acme::Error::Api(problem)) = &order {
+            if is_problem(problem, "accountDoesNotExist") {
                 tracing::warn!(
                     "the authority does not know the ACME account; creating another one"
                 );
                 account = self.create_account().await?;
                 order = account.new_order(&new()).await;
-            } else if is_problem(error, "alreadyReplaced") {
+            } else if is_problem(problem, "alreadyReplaced") {
                 order = account.new_order(&new()).await;
             }
         }

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::certificate::{self, Certificate};
 use crate::challenge::ChallengeMethod;
-use crate::error::OrderError;
+use crate::error::{OrderError, is_problem};
 use crate::order::Orders;
 use crate::schedule;
 use crate::store::{CertificateStore as _, OrderLease, POLL_INTERVAL, StoreError, Stored, Value};
@@ -21,8 +21,8 @@ pub(crate) struct Renewal<'a> {
     acme: &'a Acme,
     tls: &'a Tls,
     failures: u32,
-    /// Orders in a row that ended because of their nonces; no failures yet.
-    rejected_nonces: u32,
+    /// Since the last order that succeeded: orders whose nonces were rejected, which do not count as failures.
+    repeated_at_once: u32,
     /// The index of the challenge type that succeeded last, or is next.
     method: usize,
     retry_at: Option<Instant>,
@@ -48,7 +48,7 @@ impl<'a> Renewal<'a> {
             acme,
             tls,
             failures: 0,
-            rejected_nonces: 0,
+            repeated_at_once: 0,
             method: 0,
             retry_at: None,
             recent_orders: 0,
@@ -260,25 +260,22 @@ impl<'a> Renewal<'a> {
             }
             self.recent_orders = self.recent_orders.saturating_add(1);
             self.failures = 0;
-            self.rejected_nonces = 0;
+            self.repeated_at_once = 0;
             self.retry_at = Some(now + schedule::pause(self.recent_orders));
             return Ok(());
         };
         AcmeStats::record(&self.acme.stats.last_failure);
-        let is_nonce = matches!(error, OrderError::Nonce(_));
-        self.rejected_nonces = if is_nonce {
-            self.rejected_nonces.saturating_add(1)
-        } else {
-            0
-        };
-        let delay = if (1..schedule::NONCE_ATTEMPTS).contains(&self.rejected_nonces) {
+        let delay = if let OrderError::Rejected(problem) = &error
+            && is_problem(problem, "badNonce")
+            && self.repeated_at_once < schedule::NONCE_REPETITIONS
+        {
+            self.repeated_at_once += 1;
             schedule::NEXT_ATTEMPT
         } else {
             self.failures = self.failures.saturating_add(1);
-            let methods = u32::try_from(settings.methods.len()).unwrap_or(1);
             schedule::retry_delay(
                 self.failures,
-                methods,
+                u32::try_from(settings.methods.len()).unwrap_or(1),
                 error.is_validation(),
                 self.acme.client.take_retry_after(),
                 rand::random(),
@@ -289,16 +286,11 @@ impl<'a> Renewal<'a> {
         }
         self.retry_at = Some(Instant::now() + delay);
         let next_attempt_seconds = delay.as_secs();
-        match is_renewal {
-            true => tracing::error!(
-                %error, names, next_attempt_seconds,
-                "certificate not renewed; the earlier one stays in force"
-            ),
-            false => tracing::error!(
-                %error, names, next_attempt_seconds,
-                "certificate not obtained; TLS handshakes fail until one is"
-            ),
-        }
+        let event = match is_renewal {
+            true => "certificate not renewed; the earlier one stays in force",
+            false => "certificate not obtained; TLS handshakes fail until one is",
+        };
+        tracing::error!(%error, names, next_attempt_seconds, "{event}");
         Ok(())
     }
 

@@ -5,11 +5,11 @@ use std::time::{Duration, SystemTime};
 const MIN_BACKOFF: Duration = Duration::from_secs(60);
 const MAX_BACKOFF: Duration = Duration::from_secs(24 * 3600);
 
-/// Before the backoff, each challenge type is tried once, and orders whose nonces are rejected some times.
+/// Before the backoff, each challenge type is tried once, and orders whose nonces were rejected are repeated.
 pub(crate) const NEXT_ATTEMPT: Duration = Duration::from_secs(1);
 
-/// In a row. The next order is likely to succeed if nonces are rejected at random (RFC 8555 section 6.5).
-pub(crate) const NONCE_ATTEMPTS: u32 = 3;
+/// Likely to be enough where nonces are rejected at random (RFC 8555 section 6.5).
+pub(crate) const NONCE_REPETITIONS: u32 = 2;
 
 /// A rate limit of Let's Encrypt ends within a week.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);

@@ -8,7 +8,7 @@ use std::{
 
 use axum::response::Response;
 use http::{HeaderMap, StatusCode, header};
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::Timestamp;
 use landfall_access::Problem;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
@@ -118,10 +118,7 @@ fn off() -> Problem {
 
 /// Formats like JavaScript: `2026-11-20T18:00:00.250Z`.
 pub(super) fn date(at: SystemTime) -> String {
-    let at = Timestamp::try_from(at).unwrap_or_default();
-    at.to_zoned(TimeZone::UTC)
-        .strftime("%Y-%m-%dT%H:%M:%S%.3fZ")
-        .to_string()
+    format!("{:.3}", Timestamp::try_from(at).unwrap_or_default())
 }
 
 #[derive(Serialize)]
