@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use instant_acme::{
     Account, AccountBuilder, AccountCredentials, AuthorizationStatus, CertificateIdentifier,
-    ChallengeType, Identifier, NewAccount, NewOrder, Order, OrderStatus, RetryPolicy,
+    ChallengeType, Error, Identifier, NewAccount, NewOrder, Order, OrderStatus, RetryPolicy,
 };
 
 use crate::Acme;
@@ -78,7 +78,7 @@ impl Orders<'_> {
             Some(replaced) => account.new_order(&new().replaces(replaced)).await,
             None => account.new_order(&new()).await,
         };
-        if let Err(instant_acme::Error::Api(problem)) = &order {
+        if let Err(Error::Api(problem)) = &order {
             if is_problem(problem, "accountDoesNotExist") {
                 tracing::warn!(
                     "the authority does not know the ACME account; creating another one"
@@ -107,24 +107,17 @@ impl Orders<'_> {
             // The authority may reach any node, and each has to have read them.
             tokio::time::sleep(POLL_INTERVAL * 2).await;
         }
-        let mut authorizations = order.authorizations();
-        while let Some(authorization) = authorizations.next().await {
-            let mut authorization = authorization?;
-            if authorization.status == AuthorizationStatus::Pending
-                && let Some(mut challenge) = authorization.challenge(challenge_type(method))
-            {
-                challenge.set_ready().await?;
-            }
-        }
-        match order.poll_ready(&POLL).await {
-            Ok(OrderStatus::Invalid) => Err(failure(order, method).await?),
-            Ok(_) => Ok(()),
-            Err(instant_acme::Error::Api(problem)) => match failure(order, method).await {
-                Ok(failure @ OrderError::Validation { .. }) => Err(failure),
-                _ => Err(instant_acme::Error::Api(problem).into()),
-            },
-            Err(error) => Err(error.into()),
-        }
+        let ended = match set_ready(order, method).await {
+            Ok(()) => order.poll_ready(&POLL).await,
+            // Of the request, or of a validation that has failed already.
+            Err(error) => Err(error),
+        };
+        let error = match ended {
+            Ok(OrderStatus::Invalid) => OrderError::Protocol("the order is invalid".to_owned()),
+            Ok(_) => return Ok(()),
+            Err(error) => error.into(),
+        };
+        Err(failure(order, method).await?.unwrap_or(error))
     }
 
     pub(crate) async fn publish(&self, challenges: &[Challenge]) -> Result<(), OrderError> {
@@ -166,22 +159,33 @@ async fn pending_challenges(
     Ok(challenges)
 }
 
+/// Requests the validation of all names.
+async fn set_ready(order: &mut Order, method: ChallengeMethod) -> Result<(), Error> {
+    let mut authorizations = order.authorizations();
+    while let Some(authorization) = authorizations.next().await {
+        let mut authorization = authorization?;
+        if authorization.status == AuthorizationStatus::Pending
+            && let Some(mut challenge) = authorization.challenge(challenge_type(method))
+        {
+            challenge.set_ready().await?;
+        }
+    }
+    Ok(())
+}
+
 /// Finds the challenge that failed. The order itself only says that one has.
-async fn failure(order: &mut Order, method: ChallengeMethod) -> Result<OrderError, OrderError> {
+async fn failure(order: &mut Order, method: ChallengeMethod) -> Result<Option<OrderError>, Error> {
     let mut authorizations = order.authorizations();
     while let Some(authorization) = authorizations.next().await {
         let mut authorization = authorization?;
         let state = authorization.refresh().await?;
-        let mut problems = state.challenges.iter();
-        if let Some(problem) = problems.find_map(|challenge| challenge.error.as_ref()) {
-            return Ok(OrderError::Validation {
+        if let Some(problem) = state.challenges.iter().find_map(|it| it.error.as_ref()) {
+            return Ok(Some(OrderError::Validation {
                 name: state.identifier().to_string(),
                 method,
                 reason: problem_text(problem),
-            });
+            }));
         }
     }
-    Ok(OrderError::Protocol(
-        "the authority declared the order invalid without a reason".to_owned(),
-    ))
+    Ok(None)
 }
