@@ -11,8 +11,8 @@ use std::{
 };
 
 use crate::serve_harness::{
-    Client, Landfall, MIB, Request, URL_LINE, content, eventually, id_of, path_of, program,
-    remove_settings, run,
+    Client, Landfall, MIB, Request, URL_LINE, content, eventually, id_of, install, path_of,
+    program, remove_settings, run,
 };
 
 /// A line without the time before it, `2026/11/20 08:46:14.161706`.
@@ -394,7 +394,7 @@ pub(crate) fn program_for_anybody() -> (tempfile::TempDir, std::process::Command
     std::fs::set_permissions(place.path(), PermissionsExt::from_mode(0o755)).unwrap();
     let copy = place.path().join("landfall");
     let original = Path::new(env!("CARGO_BIN_EXE_landfall"));
-    std::fs::copy(original, &copy).unwrap();
+    install(original, &copy);
     let mut command = std::process::Command::new(copy);
     command.env_clear();
     if rustix::process::geteuid().is_root() {

@@ -2,26 +2,25 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use crate::serve_harness::{remove_settings, run};
+use crate::serve_harness::{install, remove_settings, run};
 
 /// Copies the program into an empty folder.
 fn alone(folder: &Path) -> PathBuf {
     let program = folder.join("landfall");
-    fs::copy(env!("CARGO_BIN_EXE_landfall"), &program).unwrap();
+    install(Path::new(env!("CARGO_BIN_EXE_landfall")), &program);
     program
 }
 
 /// Writes a `landfall-cli` that prints its path and its arguments.
 fn tool(folder: &Path) {
     fs::create_dir_all(folder).unwrap();
-    let program = folder.join("landfall-cli");
-    fs::write(&program, "#!/bin/sh\necho \"$0 $*\"\nexit 3\n").unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let text = folder.join("text");
+    fs::write(&text, "#!/bin/sh\necho \"$0 $*\"\nexit 3\n").unwrap();
+    install(&text, &folder.join("landfall-cli"));
 }
 
 #[test]

@@ -79,6 +79,14 @@ pub(crate) fn program() -> Command {
     command
 }
 
+/// Copies a program, in a process of its own: a process that another test starts meanwhile would inherit a file
+/// that this one has open, and nobody can start a program that is open for writing.
+pub(crate) fn install(from: &Path, to: &Path) {
+    let mut command = Command::new("install");
+    let status = command.arg("-m755").args([from, to]).status();
+    assert!(status.unwrap().success(), "{from:?} is not installed");
+}
+
 /// Removes environment variables that look like settings from a command.
 pub(crate) fn remove_settings(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
