@@ -109,7 +109,7 @@ impl Orders<'_> {
         }
         let ended = match set_ready(order, method).await {
             Ok(()) => order.poll_ready(&POLL).await,
-            // Of the request, or of a validation that has failed already.
+            // The request failed, or the validation has failed already and its response says so.
             Err(error) => Err(error),
         };
         let error = match ended {

@@ -79,8 +79,8 @@ pub(crate) fn program() -> Command {
     command
 }
 
-/// Copies a program, in a process of its own: a process that another test starts meanwhile would inherit a file
-/// that this one has open, and nobody can start a program that is open for writing.
+/// Copies a program in a child process. A process that another test forks meanwhile inherits the files that this
+/// process has open, and a program that is open for writing cannot be executed (`ETXTBSY`).
 pub(crate) fn install(from: &Path, to: &Path) {
     let mut command = Command::new("install");
     let status = command.arg("-m755").args([from, to]).status();
