@@ -109,7 +109,7 @@ impl Orders<'_> {
         }
         let ended = match set_ready(order, method).await {
             Ok(()) => order.poll_ready(&POLL).await,
-            // The request failed, or the validation has failed already and its response says so.
+            // The request failed, or its response has the error of a validation that failed already.
             Err(error) => Err(error),
         };
         let error = match ended {
