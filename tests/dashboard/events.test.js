@@ -39,7 +39,7 @@ testInBrowsers('dead letters are listed, retried and deleted', async () => {
   await until(async () => (await events.count()) === 3, 'it to go from the list');
   // The receiver works again, but three events were never delivered.
   await operator.says(tab.locator('#health-status'), /^Unhealthy: undelivered events$/);
-  await operator.says(tab.locator('#conditions'), /Dead letters, which were not delivered: 3\./);
+  await operator.says(tab.locator('#conditions'), /Events that could not be delivered \(dead letters\): 3\./);
 
   await tab.getByRole('button', { name: 'Delete post-finish of two.txt' }).click();
   const dialog = tab.getByRole('dialog', { name: 'Delete permanently?' });

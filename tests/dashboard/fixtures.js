@@ -39,10 +39,10 @@ export const RESPONSES = {
     health: [
       check('store', '/srv/uploads', true, 'Reachable.'), check('disk', '/srv/uploads', true, '35 % free.'),
       check('leases', 'files', true, 'Held as file locks on this machine.'), check('database', 'SQLite', true, 'Reachable.'),
-      check('hooks', 'http', true, 'Reachable.'), check('events', 'http', false, 'Dead letters, which were not delivered: 1.'),
+      check('hooks', 'http', true, 'Reachable.'), check('events', 'http', false, 'Events that could not be delivered (dead letters): 1.'),
     ],
     conditions: [{
-      kind: 'dead-letters', component: 'events', subject: 'http', effect: 'degraded', text: 'dead letters, which were not delivered', detail: '1',
+      kind: 'dead-letters', component: 'events', subject: 'http', effect: 'degraded', text: 'events that could not be delivered (dead letters)', detail: '1',
       remedy: 'retry or delete them: landfall events list, or the dashboard', since: ago(400), count: 3,
     }],
     outbox: { queued: 3, limit: 100_000, transports: [{ name: 'http', pending: 3, oldest_seconds: 4, dead_letters: 1, delivered: 5120, failed: 14 }] },

@@ -86,6 +86,14 @@ async function start(t, { lease }, random) {
   return { garage, postgres, valkey, receiver, fleet, nodes: fleet.nodes, pick }
 }
 
+/** What the nodes wrote about the upload that an error names: the error alone has a status only. */
+async function said({ nodes }, message) {
+  const [, id] = message.match(/\/files\/([^\s+]+)/) ?? []
+  // The line may follow its response.
+  await sleep(1_000)
+  return id === undefined ? [] : nodes.flatMap(({ log }) => log.split('\n').filter((line) => line.includes(id)))
+}
+
 /** As many uploads as there are clients run until `stop`. What a client finds wrong is in `wrong`. */
 class Load {
   uploads = []
@@ -115,7 +123,7 @@ class Load {
       await sleep(RAMP_MS * random())
       const client = new Client(options)
       for (let round = 0; !signal.aborted; round += 1) {
-        await client.play(`${title} ${n} ${round}`).catch((error) => this.wrong.push(error.message))
+        await client.play(`${title} ${n} ${round}`).catch(async ({ message }) => this.wrong.push(message, ...await said(fleet, message)))
       }
     })
   }

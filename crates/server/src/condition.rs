@@ -132,7 +132,7 @@ conditions! {
         "events wait for their receiver",
         "see landfall events list --pending and the log of the receiver";
     DeadLetters: "dead-letters", "events", Degraded,
-        "dead letters, which were not delivered",
+        "events that could not be delivered (dead letters)",
         "retry or delete them: landfall events list, or the dashboard";
     UploadNotServed: "upload-not-served", "store", Occurrence,
         "an upload is not served, because its path leads outside the upload directory",
