@@ -16,7 +16,7 @@ use crate::{
 
 const DETAILS: &str = "\
 Uploads to a public URL as a client does, and checks that all proxies on the path pass uploads: methods and header \
-fields, Location, large bodies that are not buffered, interim responses. Removes its uploads. Names the directives of \
+fields, Location, large bodies that are not buffered, interim responses. Finishes no upload and removes all. Names the directives of \
 nginx, HAProxy, Caddy and Traefik to change. Exits with code 1 if a requirement is missing.";
 
 const EXAMPLES: &str = "\

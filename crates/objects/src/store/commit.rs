@@ -466,13 +466,13 @@ impl<C: Cloud> Inner<C> {
         Err(StoreError::damaged(&id, reason))
     }
 
-    /// Garage lists a part whose writer died while it sent it, and refuses it. Its bytes were not acknowledged: the
-    /// acknowledged ones are in the incomplete part. Returns whether the upload continues there.
+    /// Garage lists a part whose writer died while it sent it or sent it again, and refuses it. Its bytes were not
+    /// acknowledged: the acknowledged ones are in the incomplete part, which is deleted only after a last part was stored.
+    /// Returns whether the upload continues there.
     async fn drop_refused_part(&self, state: &mut UploadState, listed: &[Part]) -> Result<bool> {
         let remote = &mut state.remote;
         let counted = &mut remote.counted;
-        let (Some((_, before)), Some(part)) = (counted.parts.split_last(), &remote.incomplete_part)
-        else {
+        let Some(((last, _), before)) = counted.parts.split_last() else {
             return Ok(false);
         };
         let size_of = |number: u32| {
@@ -480,11 +480,16 @@ impl<C: Cloud> Inner<C> {
             part.map_or(0, |part| part.size)
         };
         let start: u64 = before.iter().map(|(number, _)| size_of(*number)).sum();
-        if !part.has_start || part.start != start || part.len == 0 {
+        let part = remote.incomplete_part.as_ref();
+        let part = part.filter(|part| part.has_start && part.start == start);
+        let len = part.map_or(0, |part| part.len);
+        // Bytes in a part of full size were acknowledged without the incomplete part.
+        let is_full = Some(size_of(*last)) >= remote.plan.size();
+        if len == 0 && (is_full || state.has_sent_parts) {
             return Ok(false);
         }
-        (state.boundary, state.offloaded) = (start, part.len);
-        state.committed = start + part.len;
+        (state.boundary, state.offloaded) = (start, len);
+        state.committed = start + len;
         counted.parts.pop();
         counted.offset = start;
         self.restart_parts(state, self.parts_in_doubt()).await?;

@@ -188,6 +188,8 @@ fn a_server_without_a_proxy_passes() {
     is_empty(&server);
     let listed = Caller::new(&server, admin_key).ask("GET", "/admin/api/uploads");
     assert_eq!(json(&listed)["uploads"], serde_json::json!([]));
+    // Nor does an application get its uploads as finished files.
+    assert!(!server.log().contains("UploadFinished"), "{}", server.log());
 }
 
 #[test]

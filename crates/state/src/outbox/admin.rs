@@ -252,8 +252,8 @@ impl Events {
     /// Lists events.
     pub async fn list(&self, query: &Query) -> Result<Vec<StoredEvent>, OutboxError> {
         let mut statement = Statement::new(
-            "SELECT event_id, route, event_name, ordering_key, state, attempts, last_error, \
-             created_at, dead_at, due_at, message FROM outbox_deliveries WHERE ",
+            "SELECT event_id, route, event_name, ordering_key, state, attempts + earlier_attempts AS attempts, \
+             last_error, created_at, dead_at, due_at, message FROM outbox_deliveries WHERE ",
         );
         if query.states.is_empty() {
             return Ok(Vec::new());
@@ -332,15 +332,15 @@ impl Events {
         Ok(rows.iter().map(group).collect::<Result<_, _>>()?)
     }
 
-    /// Retries events at once, with as many attempts as new ones.
+    /// Retries events at once, for as long as new ones.
     ///
     /// Deliveries that a server has claimed are not changed.
     pub async fn retry(&self, selection: &EventSelection) -> Result<Changed, OutboxError> {
         let mut transaction = self.database.write().await?;
         let now = transaction.now();
         let statement = Statement::new(
-            "UPDATE outbox_deliveries SET state = 1, owner_node = '', attempts = 0, due_at = $1, \
-             created_at = $1, first_failed_at = NULL, dead_at = NULL \
+            "UPDATE outbox_deliveries SET state = 1, owner_node = '', due_at = $1, attempts = 0, \
+             earlier_attempts = earlier_attempts + attempts, first_failed_at = NULL, dead_at = NULL \
              WHERE (state = 2 OR (state = 1 AND owner_node = ''))",
         );
         let retried = change(&mut transaction, statement.with(now), selection).await?;

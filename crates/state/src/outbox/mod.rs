@@ -92,8 +92,8 @@ use self::{
 };
 use crate::{
     sql::{
-        Clock, Connections, DatabaseError, Durability, Migration, Statement, from_unix_millis,
-        millis,
+        Clock, Connections, DatabaseError, Durability, Migration, Statement, expand,
+        from_unix_millis, millis,
     },
     writer::{self, Commands, Request},
 };
@@ -101,22 +101,11 @@ use crate::{
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 const TABLE_SET: &str = "outbox";
 const MIGRATIONS: &[Migration] = &[
-    Migration::expand(
-        include_str!("../../migrations/0001-outbox.sqlite.sql"),
-        include_str!("../../migrations/0001-outbox.postgres.sql"),
-    ),
-    Migration::expand(
-        include_str!("../../migrations/0002-headers.sqlite.sql"),
-        include_str!("../../migrations/0002-headers.postgres.sql"),
-    ),
-    Migration::expand(
-        include_str!("../../migrations/0003-sequence.sqlite.sql"),
-        include_str!("../../migrations/0003-sequence.postgres.sql"),
-    ),
-    Migration::expand(
-        include_str!("../../migrations/0004-history.sqlite.sql"),
-        include_str!("../../migrations/0004-history.postgres.sql"),
-    ),
+    expand!("0001-outbox"),
+    expand!("0002-headers"),
+    expand!("0003-sequence"),
+    expand!("0004-history"),
+    expand!("0005-retries"),
 ];
 
 /// Stores events until they are delivered. Cheap to clone; all clones are one outbox.

@@ -90,29 +90,20 @@ pub use self::{
     },
 };
 use crate::{
-    sql::{Connections, DatabaseError, Durability, Migration, Row, Statement},
+    sql::{Connections, DatabaseError, Durability, Migration, Row, Statement, expand},
     writer::{self, Commands},
 };
 
 const TABLES: &str = "queue";
 const MIGRATIONS: &[Migration] = &[
-    Migration::expand(
-        include_str!("../../migrations/0001-queue.sqlite.sql"),
-        include_str!("../../migrations/0001-queue.postgres.sql"),
-    ),
+    expand!("0001-queue"),
     Migration::expand(
         // One process uses it.
         "",
         include_str!("../../migrations/0002-tasks.postgres.sql"),
     ),
-    Migration::expand(
-        include_str!("../../migrations/0003-links.sqlite.sql"),
-        include_str!("../../migrations/0003-links.postgres.sql"),
-    ),
-    Migration::expand(
-        include_str!("../../migrations/0004-client.sqlite.sql"),
-        include_str!("../../migrations/0004-client.postgres.sql"),
-    ),
+    expand!("0003-links"),
+    expand!("0004-client"),
 ];
 /// Milliseconds.
 const MINUTE: i64 = 60_000;

@@ -26,6 +26,17 @@ impl Migration {
     }
 }
 
+/// An expanding step from the files of this name in `migrations`.
+macro_rules! expand {
+    ($name:literal) => {
+        $crate::sql::Migration::expand(
+            include_str!(concat!("../../migrations/", $name, ".sqlite.sql")),
+            include_str!(concat!("../../migrations/", $name, ".postgres.sql")),
+        )
+    };
+}
+pub(crate) use expand;
+
 impl Connections {
     /// Applies the missing steps of the tables `name`. Safe while other processes do the same.
     ///

@@ -27,6 +27,7 @@ use rusqlite::{ErrorCode, ffi};
 
 #[cfg(feature = "postgres")]
 pub use self::listener::Listener;
+pub(crate) use self::migrate::expand;
 pub use self::{
     clock::Clock,
     connections::{Capacity, Connections},

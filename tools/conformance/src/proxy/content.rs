@@ -108,7 +108,12 @@ async fn expectation(doctor: &mut Doctor<'_>) -> Result<Finding, String> {
 async fn size(doctor: &mut Doctor<'_>) -> Result<Finding, String> {
     const CHECK: &str = "body size";
     let size = doctor.options.size;
-    let size = size.min(doctor.server.max_size.unwrap_or(size));
+    let size = size.min(
+        doctor
+            .server
+            .max_size
+            .map_or(size, |max| max.saturating_sub(1)),
+    );
     let (_, mut patch) = doctor.start_patch(size, &[]).await?;
     let is_rejected = patch.has_ended(REJECTION_TIMEOUT).await;
     let started = Instant::now();

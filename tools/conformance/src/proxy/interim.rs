@@ -80,7 +80,7 @@ async fn create(doctor: &mut Doctor<'_>, connection: &mut Connection) {
     }
 }
 
-/// Sends a creation in two parts; returns the first 104, and the final response.
+/// Sends a creation in two parts, without the last byte; returns the first 104, and the final response.
 async fn exchange(
     doctor: &Doctor<'_>,
     connection: &mut Connection,
@@ -88,8 +88,8 @@ async fn exchange(
     let length = 2 * PART as u64;
     let request = Request::new("POST", &doctor.url)
         .field(VERSION_FIELD, INTEROP_VERSION)
-        .field("Upload-Complete", "?1")
-        .field("Upload-Length", length)
+        .field("Upload-Complete", "?0")
+        .field("Upload-Length", length + 1)
         .field("Content-Type", "application/octet-stream")
         .field("Upload-Metadata", METADATA)
         .content(Content::Declared(length));

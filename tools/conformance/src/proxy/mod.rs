@@ -194,15 +194,6 @@ impl Doctor<'_> {
         Request::new(method, url).field("Tus-Resumable", "1.0.0")
     }
 
-    /// Creates an upload for a check.
-    async fn create(&self, length: u64) -> Result<Url, String> {
-        let response = self.request_creation(length).await?;
-        self.location(&response).ok_or_else(|| {
-            let refusal = describe(&response);
-            format!("an upload cannot be created: {refusal}")
-        })
-    }
-
     async fn request_creation(&self, length: u64) -> Result<Response, String> {
         let _creating = self.creating.lock().await;
         let request = self.tus("POST", &self.url);
@@ -242,13 +233,17 @@ impl Doctor<'_> {
             .field("Content-Type", UPLOAD_DATA)
     }
 
-    /// Creates an upload, and sends the head of a PATCH of all its bytes.
+    /// Creates an upload, and sends the head of a PATCH of all its bytes but the last: no application gets a finished file.
     async fn start_patch(
         &self,
         length: u64,
         fields: &[(&str, &str)],
     ) -> Result<(Url, Connection), String> {
-        let upload = self.create(length).await?;
+        let response = self.request_creation(length + 1).await?;
+        let upload = self.location(&response).ok_or_else(|| {
+            let refusal = describe(&response);
+            format!("an upload cannot be created: {refusal}")
+        })?;
         let mut connection = self.connect(&upload).await?;
         let mut request = self.patch(&upload, 0).content(Content::Declared(length));
         for (name, value) in fields {

@@ -10,8 +10,8 @@ const MAX_ROWS: i64 = 100_000;
 const MAX_PURGED: i64 = 10_000;
 const COLUMNS: &str = "event_id, route, ordering_key, event_name, created_at, attempts, last_error";
 const INSERT: &str = "INSERT INTO outbox_history (event_id, route, ordering_key, event_name, created_at, attempts, \
-    last_error, delivered_at) SELECT event_id, route, ordering_key, event_name, created_at, attempts + 1, \
-    substr(last_error, 1, 300), CAST($2 AS BIGINT) FROM";
+    last_error, delivered_at) SELECT event_id, route, ordering_key, event_name, created_at, \
+    earlier_attempts + attempts + 1, substr(last_error, 1, 300), CAST($2 AS BIGINT) FROM";
 
 /// Copies delivered rows to the history. On PostgreSQL, the same statement deletes them.
 pub(crate) fn record_delivered(
@@ -29,7 +29,9 @@ pub(crate) fn record_delivered(
         .with(now)
         .list(events.iter().copied());
     if is_postgres {
-        statement.push(&format!(" RETURNING {COLUMNS}) {INSERT} delivered"));
+        statement.push(&format!(
+            " RETURNING {COLUMNS}, earlier_attempts) {INSERT} delivered"
+        ));
     }
     statement
 }

@@ -232,6 +232,7 @@ async fn dead_letters_are_listed_retried_and_deleted() {
         assert_eq!((deleted.count, deleted.uploads), (2, of_first));
         assert_eq!(events.delete(&dead_of("grpc")).await.unwrap().count, 0);
         harness.receiver.set_down(false);
+        let before = events.list(&dead).await.unwrap();
         let began = Instant::now();
         assert_eq!(
             events
@@ -246,6 +247,14 @@ async fn dead_letters_are_listed_retried_and_deleted() {
         let received = harness.receiver.until(2).await;
         assert!(began.elapsed() < Duration::from_secs(4), "a server notices");
         assert_in_order(&received);
+        harness.until_idle().await;
+        let delivered = events.history(uploads[1].id.as_str(), 50).await.unwrap();
+        assert_eq!(delivered.len(), 2);
+        for event in delivered {
+            let before = before.iter().find(|one| one.id == event.id).unwrap();
+            assert_eq!(event.attempts, before.attempts + 1);
+            assert_eq!(event.created_at, before.created_at);
+        }
         assert_eq!(events.retry(&dead_of("http")).await.unwrap().count, 2);
         assert_in_order(&harness.receiver.until(4).await);
         assert_eq!(
