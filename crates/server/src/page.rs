@@ -144,7 +144,6 @@ mod tests {
         let html = index(&settings);
         assert!(html.contains("data-token-endpoint=\"/uploadjobs\""));
         assert_eq!(meta(&html, "grants"), "./uploadjobs");
-        assert!(html.contains("data-path=\"/uploadjobs\""));
         // Hidden by the style sheet.
         assert!(index(&SETTINGS).contains("data-token-endpoint=\"\""));
         let style = asset("style.css").unwrap();
