@@ -5,7 +5,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before } from 'node:test';
 
-import { Landfall, Visitor, launch, test, until } from './harness.js';
+import { Landfall, Visitor, gapOf, launch, test, until } from './harness.js';
 
 let browser;
 let landfall;
@@ -241,14 +241,7 @@ test('a long name is cut in the middle', async () => {
     assert.equal(parts.map(({ text }) => text).join(''), name);
     assert.match(parts[1].text, /-final\.docx$/);
     assert.deepEqual(parts.map(({ isCut }) => isCut), [true, false], `at ${width} px`);
-    // The browser cuts at a character, and the rest of its width must not be a gap before the end of the name.
-    const gap = await row.element.locator('.stem').evaluate((stem) => {
-      const canvas = document.createElement('canvas').getContext('2d');
-      canvas.font = getComputedStyle(stem).font;
-      const widths = Array.from(stem.textContent, (_, at) => canvas.measureText(`${stem.textContent.slice(0, at)}…`).width);
-      const box = stem.getBoundingClientRect().width;
-      return box - widths.findLast((each) => each <= box);
-    });
+    const gap = await gapOf(row.element.locator('.stem'));
     assert.ok(gap < 1, `a gap of ${gap} px at ${width} px`);
     const spaced = `board ${'meeting of the members '.repeat(8)}in ab cd.mp4`;
     await visitor.choose(await landfall.file(spaced, 100));
