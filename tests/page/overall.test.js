@@ -61,6 +61,34 @@ test('the summary counts what runs, what is queued and what failed', async () =>
   await visitor.leave();
 });
 
+test('all chosen files count from the start', async () => {
+  const visitor = await Visitor.open(browser, landfall.page);
+  const { tab } = visitor;
+  const chosen = await files('start', [...Array(12).fill(1000), 20_000_001]);
+  await visitor.choose(chosen.slice(0, 2));
+  await says(visitor, 'overall', /^2 of 2 files uploaded$/);
+  await tab.evaluate(() => {
+    // A slow device: the page draws while it adds files.
+    const { setItem } = Storage.prototype;
+    Storage.prototype.setItem = function slowly(...args) {
+      for (const end = performance.now() + 20; performance.now() < end;);
+      return setItem.apply(this, args);
+    };
+    globalThis.lines = [];
+    new MutationObserver(() => {
+      globalThis.lines.push(['overall', 'amount'].map((id) => document.getElementById(id).textContent).join(' · '));
+    }).observe(document.getElementById('overall'), { childList: true, subtree: true, characterData: true });
+  });
+  await hold(visitor);
+  await visitor.choose(chosen);
+  // Two of them were uploaded before.
+  await says(visitor, 'overall', /^2 of 13 files uploaded · 3 running · 7 queued · 1 failed$/);
+  const lines = await tab.evaluate(() => globalThis.lines);
+  assert.ok(lines.length > 3, `${lines}`);
+  for (const line of lines) assert.match(line, /^2 of 13 files uploaded · .* of 10 kB/);
+  await visitor.leave();
+});
+
 test('the total in the title and in the icon never goes backwards', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
   await visitor.tab.evaluate(() => {
