@@ -50,8 +50,8 @@ const link = takeLink(setting('grants'));
 if (link) byId('main').dataset.tokenEndpoint = '';
 /** The text about a file above `maxSize`. */
 let sizeError = 'error_size';
-/** Whether the upload link accepts no more files. */
-let isFull = false;
+/** The text if the upload link accepts no more files. */
+let full = '';
 /** Whether the upload link may have changed since it was read, and whether it is being read. */
 let [isLinkStale, isReadingLink] = [false, false];
 let requiresToken = byId('main').dataset.tokenEndpoint !== '';
@@ -193,7 +193,7 @@ function classify(source, candidates, now) {
   // Another file of this choice may have the same identity.
   if (!match && store.uploadedAt(record) < now) return { group: 'before' };
   if (match?.item && !RESTARTABLE.includes(match.item.state)) return { group: 'listed' };
-  if (!match && isFull) return rejected(text('link_full'), text('link_full'));
+  if (!match && full) return rejected(full, full);
   if (match?.item) return { group: 'continued', record: match.record, item: match.item };
   return { group: match ? 'continued' : 'new', record: match?.record ?? record, snapshot };
 }
@@ -385,12 +385,12 @@ function restore() {
 async function showLink() {
   [isLinkStale, isReadingLink] = [false, true];
   try {
-    const { name, maxSize: max, isFull: isFullNow, limits } = await link.describe();
+    const { name, maxSize: max, full: fullNow, limits } = await link.describe();
     document.querySelector('h1').textContent = name;
-    if (limits) byId('tagline').textContent = limits;
+    if (fullNow || limits) byId('tagline').textContent = fullNow || limits;
     if (max !== null && max < (maxSize ?? Infinity)) [maxSize, sizeError] = [max, 'error_size_link'];
-    if (isFullNow && !isFull) announce(limits);
-    isFull = isFullNow;
+    if (fullNow && !full) announce(fullNow);
+    full = fullNow;
   } catch (error) {
     if ([401, 403].includes(error.status)) {
       requiresToken = true;
@@ -404,7 +404,7 @@ async function showLink() {
 /** Without a token, the server would reject every upload. */
 function showDrop() {
   const hadFocus = byId('drop').contains(document.activeElement);
-  byId('drop').hidden = requiresToken || isFull;
+  byId('drop').hidden = requiresToken || full !== '';
   if (hadFocus && byId('drop').hidden) focusStart();
 }
 
