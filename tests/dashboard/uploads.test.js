@@ -191,6 +191,10 @@ testInBrowsers('a deleted upload is not among the completed ones, and a denied o
     await operator.says(tab.locator('#detail-state'), /^Removed$/);
     await operator.says(tab.locator('#detail-times'), /Completed.*Removed/s);
     await tab.getByRole('link', { name: '← All uploads' }).click();
+    // Of the API's state `failed`, as the documentation says.
+    await tab.getByLabel('State').selectOption('Failed or denied');
+    await until(async () => (await tab.locator('#rows tbody tr').count()) === 1, 'the denied one');
+    await operator.says(operator.row('virus.exe'), /Denied/);
     await tab.getByLabel('State').selectOption('Any');
     await operator.openDetail('virus.exe');
     await operator.says(tab.locator('#detail-data'), /Client address127\.0\.0\.1$/);
