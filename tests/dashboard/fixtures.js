@@ -85,6 +85,7 @@ export function many() {
   return {
     ...RESPONSES,
     Uploads: { uploads, next: 1 },
+    DeadLetters: { events: Array.from({ length: 50 }, (_, at) => ({ ...event, id: `event-${at}`, filename: names[at % names.length] })), has_more: true },
     FailedEvents: {
       groups: [
         group(180, 'post-finish', 'HTTP status 400: unknown customer'), group(12, 'post-create', 'error sending request: client error (Connect): tcp connect error: Connection refused (os error 111)', 'pending'),

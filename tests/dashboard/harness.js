@@ -7,7 +7,7 @@ import { after } from 'node:test';
 
 import { Landfall, Visitor, launch, until } from '../page/harness.js';
 
-export { Visitor, launch, test, testInBrowsers, until, violations } from '../page/harness.js';
+export { Visitor, gapOf, launch, test, testInBrowsers, until, violations } from '../page/harness.js';
 
 export const KEY = 'a-key-that-is-long-enough';
 export const MB = 1e6;

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, before } from 'node:test';
 
-import { KEY, Operator, launch, start, test } from './harness.js';
+import { KEY, Operator, gapOf, launch, start, test } from './harness.js';
 import { answer, many } from './fixtures.js';
 import { NOW } from './screenshots.js';
 
@@ -56,6 +56,15 @@ for (const width of [360, 768, 1024, 1280, 1440]) {
       assert.ok(height <= 400, `the undelivered events take ${height} px`);
       const top = await tab.locator('#active').evaluate((heading) => heading.getBoundingClientRect().top + scrollY);
       assert.ok(top <= 1400, `the active uploads begin at ${top} px`);
+      await tab.getByText('Show the events').first().click();
+      await operator.says(tab.locator('#dead'), /The newest 50 of 180\./);
+      const open = await tab.locator('#dead').evaluate((list) => {
+        const [box, events] = [list, list.querySelector('details ul')].map((part) => part.getBoundingClientRect());
+        return { height: box.height, seen: Math.min(box.bottom, events.bottom) - events.top };
+      });
+      assert.ok(open.seen >= 400 && open.height <= 900, `${open.seen} px of the events are visible, the list has ${open.height} px`);
+      assert.deepEqual(await tab.evaluate(problems), [], 'with the events of a group');
+      await tab.getByText('Show the events').first().click();
       if (width > 1024) {
         // Equal in all rows, or not.
         assert.equal(await tab.locator('#rows thead [data-label="Node"]').isVisible(), false);
@@ -65,10 +74,34 @@ for (const width of [360, 768, 1024, 1280, 1440]) {
       assert.match(await name.textContent(), /^a-very-long-name.*version-2\.mov$/, 'a copied name is whole');
       const [row, end] = await name.evaluate((link) => [link, link.lastElementChild].map((one) => one.getBoundingClientRect().right));
       assert.ok(end <= row + 1, 'the end of a name is visible');
+      const room = await name.evaluate((link) => link.clientWidth);
+      assert.ok(width < 768 || room >= 200, `a name has ${room} px`);
+      const gap = await gapOf(name.locator(':first-child'));
+      assert.ok(gap < 1, `a gap of ${gap} px in a name`);
       await name.click();
       await operator.says(tab.locator('#detail-events'), /post-finish/);
       assert.deepEqual(await tab.evaluate(problems), [], 'on the page of an upload');
       await operator.leave();
     });
   }
+}
+
+for (const width of [1280, 1440]) {
+  test(`active uploads use the whole width, and a name that fits is not cut, at ${width} px`, async () => {
+    const operator = await Operator.arrive(browser, landfall, { viewport: { width, height: 900 }, bypassCSP: true });
+    const { tab } = operator;
+    await tab.clock.setFixedTime(NOW);
+    const { Uploads: { uploads }, ...rest } = many();
+    const active = uploads.slice(0, 2).map((upload, at) => ({ ...upload, receiving: false, filename: `Board / recordings of the whole year / running-${at}.mp4` }));
+    await answer(tab, { ...rest, Uploads: { uploads: active, next: null } });
+    await operator.logIn(KEY);
+    await operator.says(tab.locator('#live'), /running-0\.mp4/);
+    const cut = await tab.locator('#live .cut').evaluateAll((links) => (
+      links.filter(({ firstElementChild: start }) => start.scrollWidth > start.clientWidth).map(({ textContent }) => textContent)));
+    assert.deepEqual(cut, []);
+    const free = await tab.locator('#live').evaluate((list) => (
+      list.getBoundingClientRect().right - Math.max(...Array.from(list.children, (card) => card.getBoundingClientRect().right))));
+    assert.ok(free < 2, `${free} px are free`);
+    await operator.leave();
+  });
 }

@@ -191,9 +191,22 @@ testInBrowsers('a deleted upload is not among the completed ones, and a denied o
     await operator.says(tab.locator('#detail-state'), /^Removed$/);
     await operator.says(tab.locator('#detail-times'), /Completed.*Removed/s);
     await tab.getByRole('link', { name: '← All uploads' }).click();
+    // Of the API's state `failed`, as the documentation says.
+    await tab.getByLabel('State').selectOption('Failed or denied');
+    await until(async () => (await tab.locator('#rows tbody tr').count()) === 1, 'the denied one');
+    await operator.says(operator.row('virus.exe'), /Denied/);
     await tab.getByLabel('State').selectOption('Any');
     await operator.openDetail('virus.exe');
     await operator.says(tab.locator('#detail-data'), /Client address127\.0\.0\.1$/);
+    await tab.getByRole('button', { name: 'Delete virus.exe' }).waitFor();
+    await tab.getByRole('link', { name: '← All uploads' }).click();
+    // Nothing of it is left to delete.
+    await operator.row('gone.txt').getByRole('button', { name: 'Remove from the list gone.txt' }).click();
+    const dialog = tab.getByRole('dialog', { name: 'Remove this upload from the list?' });
+    await operator.says(dialog, /gone\.txt: nothing of it is in the store\. Only the entry in the list is deleted\./);
+    await dialog.getByRole('button', { name: 'Remove', exact: true }).click();
+    await operator.row('gone.txt').waitFor({ state: 'detached' });
+    assert.equal(await landfall.count(), 2);
     const { uploads } = (await api(landfall, 'uploads?search=virus')).body;
     assert.deepEqual(uploads.map(({ state, client }) => [state, client]), [['failed', '127.0.0.1']]);
     await operator.leave();

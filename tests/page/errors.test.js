@@ -135,7 +135,7 @@ test('refusals are told in the words of the server', async () => {
   assert.equal(await fails('401.bin', 'POST', { status: 401 }), 'The server does not allow this.');
   assert.equal(
     await fails('403.bin', 'POST', { status: 403, body: 'only on weekdays' }),
-    'The server does not allow this: only on weekdays',
+    'Not allowed by the server: only on weekdays',
   );
   assert.equal(
     await fails('422.bin', 'POST', { status: 422, body: 'x'.repeat(5000) }),
@@ -147,7 +147,7 @@ test('the detail of a problem document is shown', async () => {
   const body = JSON.stringify({ type: 'about:blank', title: 'Forbidden', status: 403, detail: 'only on weekdays' });
   assert.equal(
     await fails('problem.bin', 'POST', { status: 403, body, contentType: 'application/problem+json' }),
-    'The server does not allow this: only on weekdays',
+    'Not allowed by the server: only on weekdays',
   );
 });
 

@@ -318,6 +318,18 @@ export class Visitor {
   }
 }
 
+/** The gap between the ellipsis of a cut text and what follows: the browser cuts at a character, and the rest of its width must not stay empty. */
+export function gapOf(locator) {
+  return locator.evaluate((start) => {
+    const canvas = document.createElement('canvas').getContext('2d');
+    canvas.font = getComputedStyle(start).font;
+    const widths = Array.from(start.textContent, (_, at) => canvas.measureText(`${start.textContent.slice(0, at)}…`).width);
+    const [{ left: from }, { left: to }] = [start, start.nextElementSibling].map((part) => part.getBoundingClientRect());
+    const box = to - from;
+    return box - widths.findLast((each) => each <= box);
+  });
+}
+
 /** Violations that axe finds, of every severity. */
 export async function violations(visitor) {
   // Through the debugger, since the policy of the page lets no foreign script in.

@@ -27,7 +27,7 @@ async function link(...args) {
 test('a link without further files accepts one again after one was cancelled', async () => {
   const visitor = await Visitor.open(browser, await link('--name', 'One file', '--files', '1', '--url', landfall.page));
   const { tab } = visitor;
-  const full = 'This link has accepted all its files, and takes no more.';
+  const full = 'This link is full: it is for 1 file.';
   await visitor.slow(400_000);
   await visitor.choose(await landfall.file('first.bin', 8_000_000));
   await visitor.row('first.bin').is('uploading');
@@ -77,9 +77,9 @@ testInBrowsers('people upload with a link, and its secret is in no URL', async (
   await visitor.choose(await Promise.all(['two.jpg', 'three.jpg'].map((name) => landfall.file(name, 100))));
   const denied = tab.locator('.upload[data-state=rejected]');
   await denied.waitFor();
-  assert.equal(await denied.locator('.status').textContent(), 'The server does not allow this: this link accepts 2 files, and no more');
+  assert.equal(await denied.locator('.status').textContent(), 'Not allowed by the server: this link accepts 2 files, and no more');
   assert.deepEqual(await denied.getByRole('button').allTextContents(), [`Clear ${await denied.locator('.name').textContent()}`]);
-  await tab.locator('#tagline', { hasText: 'This link has accepted all its files, and takes no more.' }).waitFor();
+  await tab.locator('#tagline', { hasText: 'This link is full: it is for 2 files.' }).waitFor();
   assert.equal(await tab.locator('#drop').isHidden(), true);
   for (const request of visitor.requests) {
     assert.ok(!request.url.includes('lf'), request.url);

@@ -18,19 +18,26 @@ export async function cancel(upload) {
   return isConfirmed ? api.cancelUpload(upload.id) : undefined;
 }
 
+/** Bytes that the deletion of an upload in this state deletes; without any, only its entry in the list is left. */
+const stored = ({ state, offset }) => ({ completed: `the ${bytes(offset)} in the store`, failed: 'any bytes in the store' })[state];
+
 /** Deletes an ended upload; returns whether it did. */
 export async function remove(upload) {
-  const isConfirmed = await confirm({
+  const name = `${nameOf(upload)}${ownerOf(upload)}`;
+  const isConfirmed = await confirm(stored(upload) ? {
     title: 'Delete this upload?',
-    message: upload.state === 'completed'
-      ? `${nameOf(upload)}${ownerOf(upload)}: the ${bytes(upload.offset)} in the store and the entry in the list are deleted. Your application is notified of the termination.`
-      : `${nameOf(upload)}${ownerOf(upload)}: the entry in the list is deleted.`,
+    message: `${name}: ${stored(upload)} and the entry in the list are deleted. Your application is notified of the termination.`,
     yes: 'Delete',
+    no: 'Keep',
+  } : {
+    title: 'Remove this upload from the list?',
+    message: `${name}: nothing of it is in the store. Only the entry in the list is deleted.`,
+    yes: 'Remove',
     no: 'Keep',
   });
   if (!isConfirmed) return false;
   await api.deleteUpload(upload.id);
-  announce(`${nameOf(upload)} deleted.`);
+  announce(`${nameOf(upload)} ${stored(upload) ? 'deleted' : 'removed from the list'}.`);
   return true;
 }
 
@@ -48,8 +55,8 @@ export function buttons(upload, onChange, onError) {
     }
   };
   const created = [isActive(upload)
-    ? button('Cancel', upload, run(cancel))
-    : button('Delete', upload, run(remove))];
+    ? button('Cancel', '', upload, run(cancel))
+    : stored(upload) ? button('Delete', '', upload, run(remove)) : button('Remove', ' from the list', upload, run(remove))];
   if (upload.download_url) {
     const link = document.createElement('a');
     link.className = 'button';
@@ -60,10 +67,14 @@ export function buttons(upload, onChange, onError) {
   return created;
 }
 
-function button(label, upload, onClick) {
+/** `more` is the rest of the label where there is room. */
+function button(label, more, upload, onClick) {
   const element = document.createElement('button');
   element.type = 'button';
-  element.append(label, hidden(upload));
+  const rest = document.createElement('span');
+  rest.className = 'more';
+  rest.textContent = more;
+  element.append(label, rest, hidden(upload));
   element.addEventListener('click', onClick);
   return element;
 }

@@ -1,5 +1,6 @@
 // The list item of an active upload, updated in place so that it keeps the focus.
 
+import { cutWidth } from './cut.js';
 import { bytes, duration, nameOf, pageOf, percentage, rate, stateOf } from './format.js';
 
 const template = document.getElementById('live-row');
@@ -11,6 +12,18 @@ export function setText(element, text) {
 
 /** Characters at the end of a long name that are never cut off: people look for the number and the extension. */
 const TAIL = 12;
+
+/** Moves the ends of cut names to the ellipsis, when their space changes. That moves nothing else, so names still wrap as before. */
+const fitting = new ResizeObserver((entries) => {
+  const links = new Set(entries.map(({ target }) => target.closest('.cut')));
+  const moves = Array.from(links, (link) => {
+    const [start, end] = link.children;
+    const room = Math.max(0, link.getBoundingClientRect().width - end.getBoundingClientRect().width);
+    return { end, by: (cutWidth(start, room) ?? room) - room };
+  });
+  // All are read before the first one is changed.
+  for (const { end, by } of moves) end.style.insetInlineStart = `${by}px`;
+});
 
 /** Sets the text of a link to a name, which is cut in the middle where it is too long. */
 export function setName(link, name) {
@@ -24,6 +37,8 @@ export function setName(link, name) {
   }));
   link.setAttribute('aria-label', name);
   link.title = name;
+  fitting.observe(link);
+  fitting.observe(link.lastElementChild);
 }
 
 /** The state of an upload; one that a hook denied has failed. */

@@ -50,8 +50,8 @@ const link = takeLink(setting('grants'));
 if (link) byId('main').dataset.tokenEndpoint = '';
 /** The text about a file above `maxSize`. */
 let sizeError = 'error_size';
-/** Whether the upload link accepts no more files. */
-let isFull = false;
+/** The text if the upload link accepts no more files. */
+let full = '';
 /** Whether the upload link may have changed since it was read, and whether it is being read. */
 let [isLinkStale, isReadingLink] = [false, false];
 let requiresToken = byId('main').dataset.tokenEndpoint !== '';
@@ -76,6 +76,8 @@ const unfinished = new List(byId('list'), createRow);
 const finished = new List(byId('finished'), createRow);
 /** All uploads of the page. @type {Set<Item>} */
 const items = new Set();
+/** Snapshots of files that are being added. Many take a while, and count from the start. */
+const pending = new Set();
 /** Whether the user folded the finished uploads; null if it depends on their number. */
 let isFolded = null;
 /** Whether there may have been more finished uploads than the list shows. */
@@ -104,18 +106,29 @@ async function addFiles(sources, unreadable = 0) {
   showNote('');
   const candidates = findUnfinished();
   const now = Date.now();
-  const added = { new: [], continued: [], listed: [], before: [] };
-  await forEach(sources.slice(0, MAX_FILES), (source) => added[addFile(source, candidates, now)].push(source));
+  const found = { new: [], continued: [], listed: [], before: [] };
+  const toAdd = [];
+  await forEach(sources.slice(0, MAX_FILES), (source) => {
+    const { group, ...file } = classify(source, candidates, now);
+    found[group].push(source);
+    if (file.record) toAdd.push({ ...file, source });
+  });
+  for (const { snapshot } of toAdd) if (snapshot) pending.add(snapshot);
+  scheduleRefresh();
+  await forEach(toAdd, (file) => {
+    pending.delete(file.snapshot);
+    addFile(file);
+  });
   const notes = [];
   if (sources.length > MAX_FILES) notes.push(text('note_limit', { count: MAX_FILES }));
   if (unreadable > 0) notes.push(text('note_unreadable', { count: unreadable }));
-  const { listed, before } = added;
+  const { listed, before } = found;
   const again = [...listed, ...before];
   if (listed.length > 0) notes.push(text('note_known', { count: listed.length, names: namesOf(listed) }));
   if (before.length > 0) {
     const date = day(store.uploadedAt(createRecord(before[0])));
     notes.push(text('note_before', { count: before.length, names: namesOf(before), date }));
-    if (added.new.length > 0) notes.push(text('note_new', { count: added.new.length }));
+    if (found.new.length > 0) notes.push(text('note_new', { count: found.new.length }));
   }
   const addAnyway = () => {
     showNote('');
@@ -163,28 +176,36 @@ function takeUnfinished(candidates, record) {
   return candidate;
 }
 
-/** Adds a file, or continues its upload, unless it is already in the list or was uploaded before. Returns which. */
-function addFile(source, candidates, now) {
-  const { file } = source;
+/**
+ * Decides about a file: its `group`; unless it is in the list or was uploaded before, the `record` of its upload; the
+ * `item` that is in the list, or the `snapshot` until it is; and why it is rejected, with the announcement.
+ */
+function classify(source, candidates, now) {
   const record = createRecord(source);
-  if (maxSize !== null && file.size > maxSize) {
-    const [size, limit] = distinctBytes(file.size, maxSize);
-    const item = add(record);
-    item.reject(text(sizeError, { size, limit }));
-    announce(text('heard_too_large', { name: item.label }));
-    return 'new';
+  const { name, size } = record;
+  const snapshot = { state: 'queued', size, sent: 0, restored: 0 };
+  const rejected = (message, heard) => ({ group: 'new', record, snapshot: { ...snapshot, state: 'rejected' }, message, heard });
+  if (maxSize !== null && size > maxSize) {
+    const [shown, limit] = distinctBytes(size, maxSize);
+    return rejected(text(sizeError, { size: shown, limit }), text('heard_too_large', { name: record.path || name }));
   }
   const match = takeUnfinished(candidates, record);
   // Another file of this choice may have the same identity.
-  if (!match && store.uploadedAt(record) < now) return 'before';
-  if (match?.item && !RESTARTABLE.includes(match.item.state)) return 'listed';
-  if (!match && isFull) {
-    add(record).reject(text('link_full'));
-    announce(text('link_full'));
-    return 'new';
+  if (!match && store.uploadedAt(record) < now) return { group: 'before' };
+  if (match?.item && !RESTARTABLE.includes(match.item.state)) return { group: 'listed' };
+  if (!match && full) return rejected(full, full);
+  if (match?.item) return { group: 'continued', record: match.record, item: match.item };
+  return { group: match ? 'continued' : 'new', record: match?.record ?? record, snapshot };
+}
+
+/** Adds a file, or continues its upload. */
+function addFile({ source, record, item, message, heard }) {
+  if (message) {
+    add(record).reject(message);
+    announce(heard);
+  } else if (!item || RESTARTABLE.includes(item.state)) {
+    (item ?? add(record)).addFile(source);
   }
-  (match?.item ?? add(match?.record ?? record)).addFile(source);
-  return match ? 'continued' : 'new';
 }
 
 async function act(item, action) {
@@ -258,7 +279,7 @@ function showFold() {
 
 function refresh() {
   refreshTimer = 0;
-  const snapshots = Array.from(items, (item) => item.snapshot());
+  const snapshots = [...Array.from(items, (item) => item.snapshot()), ...pending];
   overall.show(snapshots);
   showFold();
   for (const [id, states] of BULK) byId(id).hidden = snapshots.filter(({ state }) => states.includes(state)).length < 2;
@@ -364,12 +385,12 @@ function restore() {
 async function showLink() {
   [isLinkStale, isReadingLink] = [false, true];
   try {
-    const { name, maxSize: max, isFull: isFullNow, limits } = await link.describe();
+    const { name, maxSize: max, full: fullNow, limits } = await link.describe();
     document.querySelector('h1').textContent = name;
-    if (limits) byId('tagline').textContent = limits;
+    if (fullNow || limits) byId('tagline').textContent = fullNow || limits;
     if (max !== null && max < (maxSize ?? Infinity)) [maxSize, sizeError] = [max, 'error_size_link'];
-    if (isFullNow && !isFull) announce(limits);
-    isFull = isFullNow;
+    if (fullNow && !full) announce(fullNow);
+    full = fullNow;
   } catch (error) {
     if ([401, 403].includes(error.status)) {
       requiresToken = true;
@@ -383,7 +404,7 @@ async function showLink() {
 /** Without a token, the server would reject every upload. */
 function showDrop() {
   const hadFocus = byId('drop').contains(document.activeElement);
-  byId('drop').hidden = requiresToken || isFull;
+  byId('drop').hidden = requiresToken || full !== '';
   if (hadFocus && byId('drop').hidden) focusStart();
 }
 

@@ -35,17 +35,17 @@ class Link {
   }
 
   /**
-   * Returns the name of the link, its maximum size in bytes or null, whether it accepts no more files, and its other limits as a
-   * text; throws if it has ended.
+   * Returns the name of the link, its maximum size in bytes or null, and as texts why it accepts no more files, if so, and its other
+   * limits; throws if it has ended.
    */
   async describe() {
     const { name, max_size: maxSize, files, max_files: maxFiles, expires_at: end } = await this.#send('GET', '/link');
-    const isFull = maxFiles !== null && files >= maxFiles;
-    const sentences = isFull ? [text('link_full')] : [
+    const full = maxFiles !== null && files >= maxFiles ? text('link_full', { count: maxFiles }) : '';
+    const sentences = [
       maxFiles === null ? '' : text('link_files', { count: maxFiles - files }),
       end ? text('link_until', { date: day(end) }) : '',
     ];
-    return { name, maxSize, isFull, limits: sentences.filter(Boolean).join(' ') };
+    return { name, maxSize, full, limits: sentences.filter(Boolean).join(' ') };
   }
 
   /** Requests the upload token of a file. The id of its record makes that idempotent. */

@@ -1,5 +1,6 @@
 // The view: updates the document and reports pressed buttons.
 
+import { cutWidth } from './cut.js';
 import { bytes, pace, percentage } from './format.js';
 import { text } from './i18n.js';
 
@@ -29,8 +30,6 @@ const BUTTONS = {
 
 /** A name in two parts: the first one is cut if there is too little space, so that the extension stays. */
 const NAME = /^(.*?)((?:\S.{0,5})?(?:\.[^.]{1,10})?)$/su;
-
-const canvas = document.createElement('canvas').getContext('2d');
 
 const byId = (id) => document.getElementById(id);
 
@@ -90,31 +89,14 @@ export class Row {
     if (focused && (active?.hidden || !this.element.contains(active))) this.focus();
   }
 
-  /**
-   * Cuts the name if it is wider than the row. Reads the layout only; the result makes the change.
-   *
-   * CSS alone would leave a gap after the ellipsis, as wide as a part of a character.
-   */
+  /** Cuts the name if it is wider than the row. Reads the layout only; the result makes the change. */
   fit() {
     const { file, stem, tail } = this.#parts;
     const room = Math.max(0, file.getBoundingClientRect().width - tail.getBoundingClientRect().width);
     if (room === this.#room) return () => {};
     this.#room = room;
-    canvas.font = getComputedStyle(stem).font;
-    const width = (content) => canvas.measureText(content).width;
-    let cut = '';
-    if (stem.scrollWidth > room) {
-      const letters = [...stem.textContent];
-      const shown = (count) => width(`${letters.slice(0, count).join('')}…`);
-      let [fits, excess] = [0, letters.length];
-      while (excess - fits > 1) {
-        const middle = (fits + excess) >> 1;
-        if (shown(middle) <= room) fits = middle;
-        else excess = middle;
-      }
-      cut = `${Math.min(room, Math.ceil(shown(fits)))}px`;
-    }
-    return () => { stem.style.width = cut; };
+    const cut = cutWidth(stem, room);
+    return () => { stem.style.width = cut === null ? '' : `${cut}px`; };
   }
 
   /** Sets the position in the list for assistive technology; other rows may not be in the document. */

@@ -75,14 +75,14 @@ const INDEX: &str = include_str!("../page/index.html");
 
 const ASSETS: &[(&str, Asset)] = assets! { "page":
     "app.js": JAVASCRIPT,
+    "cut.js": JAVASCRIPT,
     "files.js": JAVASCRIPT,
     "format.js": JAVASCRIPT,
     "http.js": JAVASCRIPT,
     "i18n.js": JAVASCRIPT,
     "icon.svg": SVG,
     "item.js": JAVASCRIPT,
-    "lang/de.json": JSON,
-    "lang/en.json": JSON,
+    "lang/de.json": JSON, "lang/en.json": JSON,
     "lang/es.json": JSON,
     "lang/fr.json": JSON,
     "lang/ja.json": JSON,
@@ -144,7 +144,6 @@ mod tests {
         let html = index(&settings);
         assert!(html.contains("data-token-endpoint=\"/uploadjobs\""));
         assert_eq!(meta(&html, "grants"), "./uploadjobs");
-        assert!(html.contains("data-path=\"/uploadjobs\""));
         // Hidden by the style sheet.
         assert!(index(&SETTINGS).contains("data-token-endpoint=\"\""));
         let style = asset("style.css").unwrap();

@@ -37,7 +37,7 @@ const ASSETS: &[(&str, Asset)] = assets! { "dashboard":
     "actions.js": JAVASCRIPT,
     "active.js": JAVASCRIPT,
 };
-const ICON: &[(&str, Asset)] = assets! { "page": "icon.svg": SVG };
+const SHARED: &[(&str, Asset)] = assets! { "page": "cut.js": JAVASCRIPT, "icon.svg": SVG };
 
 pub(super) async fn index(State(admin): State<Admin>, parts: Parts) -> Response {
     match admin.session(&parts).await {
@@ -96,7 +96,7 @@ pub(super) async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Respo
 }
 
 fn find(name: &str) -> Option<&'static Asset> {
-    let all = ASSETS.iter().chain(ICON);
+    let all = ASSETS.iter().chain(SHARED);
     let found = all.into_iter().find(|(known, _)| *known == name);
     found.map(|(_, asset)| asset)
 }
