@@ -1,6 +1,6 @@
 //! Classes of failures, and their exit codes.
 
-use std::{error::Error as _, fmt, io::ErrorKind, process::ExitCode};
+use std::{fmt, io::ErrorKind, process::ExitCode};
 
 use landfall_client::Error;
 
@@ -52,13 +52,14 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    pub(crate) fn new(class: FailureClass, message: impl Into<String>) -> Self {
-        let message = message.into();
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        let (class, message) = (FailureClass::Failed, message.into());
         Self { class, message }
     }
 
     pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self::new(FailureClass::Usage, message)
+        let (class, message) = (FailureClass::Usage, message.into());
+        Self { class, message }
     }
 }
 
@@ -88,15 +89,6 @@ impl Failure {
             _ => FailureClass::Failed,
         };
         let mut message = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            let text = error.to_string();
-            if !message.contains(&text) {
-                message.push_str(": ");
-                message.push_str(&text);
-            }
-            cause = error.source();
-        }
         if let Some(advice) = advice {
             message.push_str("; ");
             message.push_str(advice);
