@@ -99,9 +99,31 @@ fn responses_have_codes_by_class() {
         assert_eq!(failed["status"], status, "{events:?}");
         assert_eq!(failed["file"], "a.txt");
     }
+}
+
+#[test]
+fn missing_credentials_are_named() {
+    let (server, home) = (Server::start(), Home::new());
+    home.file("a.txt", 10, 1);
+    let endpoint = server.endpoint();
     server.respond_with(401);
-    let finished = home.run(&["upload", "a.txt", &endpoint]);
-    assert!(finished.stderr.contains("check --bearer"), "{finished:?}");
+    let other = "check --bearer, --token, --header or --cookie; a server that grants uploads needs an API key (--key) or \
+                 the URL of an upload link\n";
+    for (flags, advice) in [
+        (&[][..], other),
+        (&["--bearer", "secret"], other),
+        (
+            &["--bearer", "lfk_right"],
+            "--bearer is an API key: give it with --key\n",
+        ),
+        (
+            &["--token", "lfk_right"],
+            "--token is an API key: give it with --key\n",
+        ),
+    ] {
+        let finished = home.run(&[&["upload", "a.txt", &endpoint], flags].concat());
+        assert!(finished.stderr.ends_with(advice), "{flags:?} {finished:?}");
+    }
 }
 
 #[test]
