@@ -4,7 +4,7 @@ use std::{fmt, io::ErrorKind, process::ExitCode};
 
 use landfall_client::Error;
 
-use crate::text::printable;
+use crate::text::{printable, short_cause};
 
 /// The reason for which a command or a transfer failed, and so the action that is possible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,6 +89,11 @@ impl Failure {
             _ => FailureClass::Failed,
         };
         let mut message = error.to_string();
+        if matches!(error, Error::Connection(_) | Error::GaveUp { .. })
+            && let Some((what, why)) = message.split_once(": ")
+        {
+            message = format!("{what}: {}", short_cause(why));
+        }
         if let Some(advice) = advice {
             message.push_str("; ");
             message.push_str(advice);
