@@ -33,8 +33,7 @@ pub(super) enum Cli {
 const EXAMPLES: &str = "\
 Examples:
   landfall          Serve ./data at http://localhost:8080/files/
-  landfall --port 8070 --upload-dir /srv/uploads --max-size 20GiB
-  landfall --s3-bucket uploads --s3-region eu-central-1";
+  landfall --port 8070 --upload-dir /srv/uploads --max-size 20GiB";
 
 const SET_CORS_EXAMPLE: &str =
     "Example:\n  landfall s3 set-cors --s3-bucket uploads --origin https://example.com";
@@ -328,7 +327,7 @@ pub(super) fn command(short: bool) -> Command {
         .after_help(format!(
             "{EXAMPLES}\nlandfall --help prints all flags; landfall help TOPIC those of a command or topic."
         ))
-        .after_long_help(format!("{SYNTAX}\n\n{EXAMPLES}"))
+        .after_long_help(format!("{SYNTAX}\n\n{EXAMPLES}\n  landfall --s3-bucket uploads --s3-region eu-central-1"))
         .subcommands([
             Command::new("serve")
                 .about("Serve uploads (the default command)")
@@ -346,14 +345,12 @@ pub(super) fn command(short: bool) -> Command {
                 .defer(|command| with_settings(command, Subcommand::Sweep, false)),
             doctor(),
             parent("s3", "Configure a bucket")
-                .hide(short)
                 .after_long_help(SET_CORS_EXAMPLE)
                 .subcommand(set_cors()),
             events(),
             keys(),
             link(),
             Command::new("migrate")
-                .hide(short)
                 .about("Migrate the database to this version")
                 .long_about(
                     "Brings the tables of the database to the version of this program, as the server \
