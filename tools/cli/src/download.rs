@@ -181,19 +181,25 @@ impl Output {
 
 /// Returns the name that the upload has in its metadata, or the last part of the URL.
 async fn default_name(client: &Client, url: &Url) -> Result<String, Failure> {
-    let filename = match client.inspect(url).await {
-        Ok(status) => status.metadata.get_text("filename").map(String::from),
+    let (filename, missing) = match client.inspect(url).await {
+        Ok(status) => {
+            let name = status.metadata.get_text("filename").map(String::from);
+            (name, "the upload has no name; name the file with -o".into())
+        }
+        Err(Error::Rejected(rejection)) => {
+            let reason = format!("the URL is not of an upload ({rejection}); check it");
+            (None, reason)
+        }
         // Any server can be downloaded from, also one without tus.
-        Err(Error::Protocol(_) | Error::Rejected(_) | Error::Unsupported(_)) => None,
+        Err(Error::Protocol(_) | Error::Unsupported(_)) => {
+            let reason = "the URL does not end with a name; name the file with -o";
+            (None, reason.into())
+        }
         Err(error) => return Err(error.into()),
     };
     let last = || url.path_segments()?.next_back().and_then(safe_name);
     let name = filename.as_deref().and_then(safe_name).or_else(last);
-    let Some(name) = name else {
-        return Err(Failure::usage(
-            "the URL is not of an upload, or the upload has no name; name the file with -o",
-        ));
-    };
+    let name = name.ok_or_else(|| Failure::usage(missing))?;
     match Path::new(&name).symlink_metadata() {
         Ok(_) => Err(Failure::usage(format!(
             "{name} exists; name the file with -o to replace it"

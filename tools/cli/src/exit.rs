@@ -1,10 +1,10 @@
 //! Classes of failures, and their exit codes.
 
-use std::{error::Error as _, fmt, io::ErrorKind, process::ExitCode};
+use std::{fmt, io::ErrorKind, process::ExitCode};
 
 use landfall_client::Error;
 
-use crate::text::printable;
+use crate::text::{printable, short_cause};
 
 /// The reason for which a command or a transfer failed, and so the action that is possible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,13 +52,14 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    pub(crate) fn new(class: FailureClass, message: impl Into<String>) -> Self {
-        let message = message.into();
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        let (class, message) = (FailureClass::Failed, message.into());
         Self { class, message }
     }
 
     pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self::new(FailureClass::Usage, message)
+        let (class, message) = (FailureClass::Usage, message.into());
+        Self { class, message }
     }
 }
 
@@ -88,14 +89,10 @@ impl Failure {
             _ => FailureClass::Failed,
         };
         let mut message = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            let text = error.to_string();
-            if !message.contains(&text) {
-                message.push_str(": ");
-                message.push_str(&text);
-            }
-            cause = error.source();
+        if matches!(error, Error::Connection(_) | Error::GaveUp { .. })
+            && let Some((what, why)) = message.split_once(": ")
+        {
+            message = format!("{what}: {}", short_cause(why));
         }
         if let Some(advice) = advice {
             message.push_str("; ");

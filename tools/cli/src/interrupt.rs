@@ -4,7 +4,7 @@ use std::io;
 
 use tokio::sync::watch;
 
-use crate::exit::{Failure, FailureClass};
+use crate::exit::Failure;
 
 /// Signals that the user interrupts the command. Clones share the signal.
 #[derive(Debug, Clone)]
@@ -13,12 +13,7 @@ pub(crate) struct Interrupt(watch::Receiver<bool>);
 impl Interrupt {
     /// Handles Ctrl-C and SIGTERM from now on: the first interrupts, the second ends the process.
     pub(crate) fn install() -> Result<Self, Failure> {
-        let failed = |error: io::Error| {
-            Failure::new(
-                FailureClass::Failed,
-                format!("failed to handle signals: {error}"),
-            )
-        };
+        let failed = |error| Failure::new(format!("failed to handle signals: {error}"));
         let mut signals = Signals::new().map_err(failed)?;
         let (sender, receiver) = watch::channel(false);
         tokio::spawn(async move {

@@ -23,7 +23,7 @@ use std::{
 
 use clap::{ArgMatches, Command};
 
-use self::exit::{Failure, FailureClass};
+use self::exit::Failure;
 
 /// The names of the commands.
 pub const NAMES: [&str; 4] = ["upload", "download", "conformance", "doctor"];
@@ -48,10 +48,9 @@ pub fn run(name: &str, matches: &ArgMatches) -> ExitCode {
         .enable_all()
         .build();
     let result = match runtime {
-        Err(error) => Err(Failure::new(
-            FailureClass::Failed,
-            format!("failed to start the runtime: {error}"),
-        )),
+        Err(error) => Err(Failure::new(format!(
+            "failed to start the runtime: {error}"
+        ))),
         Ok(runtime) => {
             let result = match name {
                 "upload" => runtime.block_on(upload::run(matches)),
@@ -76,10 +75,7 @@ async fn check_conformance(matches: &ArgMatches) -> Result<ExitCode, Failure> {
         Ok(status) => Ok(ExitCode::from(status.code())),
         // A closed pipe, such as that of `head`, ends a list. A check that it cuts off has not passed.
         Err(error) if is_list && error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
-        Err(error) => Err(Failure::new(
-            FailureClass::Failed,
-            format!("failed to write the report: {error}"),
-        )),
+        Err(error) => Err(Failure::new(format!("failed to write the report: {error}"))),
     }
 }
 

@@ -58,6 +58,20 @@ pub(crate) fn rate_text(bytes_per_second: f64) -> String {
     format!("{}/s", size_text(bytes_per_second as u64))
 }
 
+/// `12 MB of 1 GB, 3 MB/s, 5m left`
+pub(crate) fn progress_text(
+    bytes: u64,
+    length: Option<u64>,
+    rate: f64,
+    left: Option<Duration>,
+) -> String {
+    let mut text = format!("{}, {}", bytes_text(bytes, length), rate_text(rate));
+    if let Some(left) = left.filter(|left| !left.is_zero()) {
+        text.push_str(&format!(", {} left", short_duration(left)));
+    }
+    text
+}
+
 /// `12 MB of 1 GB`
 pub(crate) fn bytes_text(bytes: u64, length: Option<u64>) -> String {
     match length {

@@ -23,7 +23,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A client. Clones share connections, fingerprints and the limits learnt of each host.
 #[derive(Debug, Clone)]
-pub struct Client(Arc<Shared>);
+pub struct Client(pub(crate) Arc<Shared>);
 
 /// The version of HTTP.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -57,8 +57,8 @@ pub struct Progress {
     pub acknowledged: u64,
     /// The bytes in all, if that is known.
     pub total: Option<u64>,
-    /// The mean rate of the last seconds in bytes per second.
+    /// The mean rate of the last seconds in bytes per second. It starts anew after an outage or a pause.
     pub rate: f64,
-    /// The remaining time at this rate.
+    /// The remaining time at this rate, once a second is measured.
     pub remaining: Option<Duration>,
 }

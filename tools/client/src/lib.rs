@@ -40,6 +40,7 @@ mod grant;
 mod hosts;
 mod http;
 mod progress;
+mod rate;
 mod rate_limit;
 mod retry;
 mod shared;
@@ -57,6 +58,7 @@ pub use self::{
     event::{Event, Progress},
     fingerprint::{FileFingerprints, FingerprintStore, MemoryFingerprints, StoredUpload},
     grant::{Grant, GrantRequest},
+    rate::Rate,
     retry::RetryPolicy,
     shared::Protocol,
     source::Source,

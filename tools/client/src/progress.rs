@@ -1,7 +1,6 @@
 //! Counts bytes and emits events.
 
 use std::{
-    collections::VecDeque,
     fmt,
     sync::{
         Arc,
@@ -12,11 +11,9 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::{Event, Progress};
+use crate::{Event, Progress, Rate};
 
 const EVENT_INTERVAL: Duration = Duration::from_millis(100);
-/// The time over which the rate is the mean.
-const RATE_WINDOW: Duration = Duration::from_secs(5);
 
 pub(crate) type EventCallback = Arc<dyn Fn(Event) + Send + Sync>;
 
@@ -31,7 +28,7 @@ pub(crate) struct Meter {
     /// Bytes of all requests.
     transferred: AtomicU64,
     next_event: AtomicU64,
-    samples: Mutex<VecDeque<(Instant, u64)>>,
+    rate: Mutex<Rate>,
 }
 
 impl fmt::Debug for Meter {
@@ -42,15 +39,16 @@ impl fmt::Debug for Meter {
 
 impl Meter {
     pub(crate) fn new(callback: Option<EventCallback>, total: Option<u64>) -> Self {
+        let start = Instant::now();
         Self {
             callback,
-            start: Instant::now(),
+            start,
             total: AtomicU64::new(total.unwrap_or(u64::MAX)),
             acknowledged: AtomicU64::new(0),
             pending: AtomicU64::new(0),
             transferred: AtomicU64::new(0),
             next_event: AtomicU64::new(0),
-            samples: Mutex::default(),
+            rate: Mutex::new(Rate::new(start)),
         }
     }
 
@@ -115,11 +113,8 @@ impl Meter {
         let acknowledged = self.acknowledged.load(Relaxed);
         let bytes = acknowledged.saturating_add(self.pending.load(Relaxed));
         let total = Some(self.total.load(Relaxed)).filter(|total| *total != u64::MAX);
-        let rate = self.rate();
-        let remaining = total
-            .filter(|_| rate > 0.0)
-            .map(|total| total.saturating_sub(bytes) as f64 / rate)
-            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let remaining = total.map(|total| total.saturating_sub(bytes));
+        let (rate, remaining) = self.rate(Instant::now(), remaining);
         callback(Event::Progress(Progress {
             bytes: total.map_or(bytes, |total| bytes.min(total)),
             acknowledged,
@@ -129,24 +124,14 @@ impl Meter {
         }));
     }
 
-    fn rate(&self) -> f64 {
-        let now = Instant::now();
-        let transferred = self.transferred();
-        let mut samples = self.samples.lock();
-        while samples.len() > 1
-            && samples
-                .get(1)
-                .is_some_and(|(at, _)| now - *at > RATE_WINDOW)
-        {
-            samples.pop_front();
-        }
-        let (since, before) = samples.front().copied().unwrap_or((self.start, 0));
-        samples.push_back((now, transferred));
-        let seconds = (now - since).as_secs_f64();
-        match seconds > 0.0 {
-            true => (transferred - before) as f64 / seconds,
-            false => 0.0,
-        }
+    pub(crate) fn rate(&self, now: Instant, remaining: Option<u64>) -> (f64, Option<Duration>) {
+        let mut rate = self.rate.lock();
+        rate.record(now, self.transferred(), remaining)
+    }
+
+    /// Starts a new mean rate, after a time in which nothing could be transferred.
+    pub(crate) fn restart_rate(&self) {
+        self.rate.lock().restart();
     }
 }
 

@@ -14,6 +14,7 @@ impl Session {
         }
         self.control.until_running().await?;
         if is_paused {
+            self.meter.restart_rate();
             self.meter.emit(|| Event::Continued);
         }
         Ok(())
@@ -34,7 +35,9 @@ impl Session {
             delay,
             error: error.to_string(),
         });
-        self.guarded(tokio::time::sleep(delay)).await.map(drop)
+        self.guarded(tokio::time::sleep(delay)).await?;
+        self.meter.restart_rate();
+        Ok(())
     }
 
     /// Runs a future until it is ready; `None` if it was dropped because of a pause, which is over then.
@@ -67,5 +70,32 @@ impl Session {
                 None => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::{Client, RetryPolicy};
+
+    #[tokio::test]
+    async fn the_rate_starts_anew_after_an_outage() {
+        let client = Client::builder().build().unwrap();
+        let url = "http://localhost/".parse().unwrap();
+        let session = client.0.session_of_call(&url);
+        session.meter.transfer(1000);
+        let policy = RetryPolicy::default().with_delays(Duration::ZERO, Duration::ZERO);
+        let (error, mut backoff) = (Error::Connection("cut".into()), Backoff::new(policy));
+        let waited = session.wait_after(error, &mut backoff);
+        waited.await.unwrap();
+        let back = Instant::now() + Duration::from_secs(8);
+        assert_eq!(session.meter.rate(back, Some(9000)), (0.0, None));
+        session.meter.transfer(3000);
+        let rate = session
+            .meter
+            .rate(back + Duration::from_secs(1), Some(6000));
+        assert_eq!(rate, (3000.0, Some(Duration::from_secs(2))));
     }
 }

@@ -103,15 +103,12 @@ async fn revoke(queue: &Queue, key: &str) -> anyhow::Result<ExitCode> {
 
 async fn list(queue: &Queue, json: bool) -> anyhow::Result<ExitCode> {
     let keys = queue.keys().await?;
-    if json {
-        for key in &keys {
-            print(&format!("{}\n", to_json(key)))?;
-        }
-    } else if keys.is_empty() {
-        print("no keys; create one with landfall keys add NAME\n")?;
-    } else {
-        print(&table(&keys, SystemTime::now()))?;
-    }
+    let line = |key| format!("{}\n", to_json(key));
+    print(&match keys.as_slice() {
+        keys if json => keys.iter().map(line).collect(),
+        [] => "no keys; create one with landfall keys add NAME\n".to_owned(),
+        keys => table(keys, SystemTime::now()),
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 

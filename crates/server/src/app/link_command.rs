@@ -3,7 +3,11 @@
 //!
 //! The secret is in the fragment, which browsers send to no server. It is printed once; the database has only its hash.
 
-use std::{process::ExitCode, time::SystemTime};
+use std::{
+    net::{IpAddr, SocketAddr},
+    process::ExitCode,
+    time::SystemTime,
+};
 
 use anyhow::Context as _;
 use landfall_protocol::units::size_text;
@@ -23,7 +27,7 @@ pub async fn link(loaded: Loaded, command: LinkCommand, json: bool) -> anyhow::R
     let creates = matches!(command, LinkCommand::Add(_));
     let queue = open_queue(&loaded, creates, "link was created").await?;
     let result = match command {
-        LinkCommand::Add(link) => add(&queue, link, &loaded.settings).await,
+        LinkCommand::Add(link) => add(&queue, link, &loaded).await,
         LinkCommand::List => list(&queue, json).await,
         LinkCommand::Revoke(which) => revoke(&queue, &which).await,
     };
@@ -34,15 +38,12 @@ pub async fn link(loaded: Loaded, command: LinkCommand, json: bool) -> anyhow::R
 async fn add(
     queue: &Queue,
     wanted: settings::NewLink,
-    settings: &Settings,
+    loaded: &Loaded,
 ) -> anyhow::Result<ExitCode> {
-    let expires_at = match wanted.expires {
-        None => None,
-        Some(lifetime) => {
-            let end = queue.now().checked_add(lifetime);
-            Some(end.context("--expires is too long")?)
-        }
-    };
+    let end = |lifetime| queue.now().checked_add(lifetime);
+    let end = wanted
+        .expires
+        .map(|lifetime| end(lifetime).context("--expires is too long"));
     let secret = Token::api_key();
     let link = NewLink {
         hash: secret.hash(),
@@ -52,10 +53,12 @@ async fn add(
             ..GrantLimits::default()
         },
         max_files: wanted.max_files,
-        expires_at,
+        expires_at: end.transpose()?,
     };
     let link = queue.add_link(link).await?;
-    let page = wanted.url.unwrap_or_else(|| page_url(settings));
+    let named = wanted.url.or_else(|| public_page(&loaded.settings));
+    let is_port_assumed = named.is_none() && !loaded.is_given("port");
+    let page = named.unwrap_or_else(|| local_page(&loaded.settings));
     // Only the URL goes to standard output, so that it can be piped.
     let (name, limits) = (sanitize(&link.name, 200), describe_limits(&link));
     eprintln!(
@@ -63,37 +66,47 @@ async fn add(
         link.id
     );
     print(&format!("{page}#token={}\n", secret.reveal()))?;
-    for hint in hints(settings, &page) {
+    for hint in hints(&loaded.settings, &page, is_port_assumed) {
         eprintln!("{hint}");
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns the URL of the upload page, which is where the base path of the public URL begins.
-fn page_url(settings: &Settings) -> String {
-    if let Some(public) = settings.urls.public_url() {
-        let page = public.strip_suffix(settings.urls.base_path.as_str());
-        let page = page.map(str::to_owned).unwrap_or_else(|| {
-            let origin = public.splitn(4, '/').take(3).collect::<Vec<_>>();
-            origin.join("/")
-        });
-        return format!("{page}/");
-    }
-    if let Some(domain) = settings.tls.acme.domains.first() {
-        return format!("https://{domain}/");
-    }
-    let scheme = if settings.tls.is_on() {
-        "https"
-    } else {
-        "http"
+/// Returns the URL of the upload page if the settings name its host. It is where the base path of the public URL begins.
+fn public_page(settings: &Settings) -> Option<String> {
+    let Some(public) = settings.urls.public_url() else {
+        let domain = settings.tls.acme.domains.first()?;
+        return Some(format!("https://{domain}/"));
     };
-    format!("{scheme}://localhost:{}/", settings.listen.port)
+    let page = public.strip_suffix(settings.urls.base_path.as_str());
+    let page = page.map(str::to_owned).unwrap_or_else(|| {
+        let origin = public.splitn(4, '/').take(3).collect::<Vec<_>>();
+        origin.join("/")
+    });
+    Some(format!("{page}/"))
+}
+
+/// Returns the URL of the upload page at the address that the server listens on.
+fn local_page(settings: &Settings) -> String {
+    let (host, port) = (&settings.listen.host, settings.listen.port);
+    let authority = match host.parse::<IpAddr>() {
+        Ok(address) if address.is_unspecified() => format!("localhost:{port}"),
+        Ok(address) => SocketAddr::new(address, port).to_string(),
+        Err(_) => format!("{host}:{port}"),
+    };
+    let is_tls = settings.tls.is_on();
+    let scheme = if is_tls { "https" } else { "http" };
+    format!("{scheme}://{authority}/")
 }
 
 /// Returns hints about settings that would make the link useless.
-fn hints(settings: &Settings, page: &str) -> Vec<&'static str> {
+fn hints(settings: &Settings, page: &str, is_port_assumed: bool) -> Vec<&'static str> {
     let mut hints = Vec::new();
-    if page.contains("://localhost") {
+    if is_port_assumed {
+        hints.push("The default port 8080 was assumed: if the server has another, give it with --port, or the page with --url.");
+    }
+    let own = ["://localhost", "://127.", "://[::1]"];
+    if own.iter().any(|own| page.contains(own)) {
         hints.push("Others cannot reach localhost: set --public-url, or give --url https://…/ of the page.");
     }
     if !settings.grants.enabled {
@@ -123,15 +136,12 @@ async fn revoke(queue: &Queue, which: &str) -> anyhow::Result<ExitCode> {
 
 async fn list(queue: &Queue, json: bool) -> anyhow::Result<ExitCode> {
     let links = queue.links().await?;
-    if json {
-        for link in &links {
-            print(&format!("{}\n", link_json(link)))?;
-        }
-    } else if links.is_empty() {
-        print("no links; create one with landfall link\n")?;
-    } else {
-        print(&table(&links, queue.now()))?;
-    }
+    let line = |link| format!("{}\n", link_json(link));
+    print(&match links.as_slice() {
+        links if json => links.iter().map(line).collect(),
+        [] => "no links; create one with landfall link\n".to_owned(),
+        links => table(links, queue.now()),
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -193,23 +203,39 @@ mod tests {
     #[test]
     fn the_page_is_where_the_public_url_begins() {
         for (args, page) in [
-            (&[][..], "http://localhost:8080/"),
-            (&["--port=9"], "http://localhost:9/"),
+            (&[][..], None),
             (
                 &["--public-url=https://x.example/files/"],
-                "https://x.example/",
+                Some("https://x.example/"),
             ),
             (
                 &["--public-url=https://x.example/up/files"],
-                "https://x.example/up/",
+                Some("https://x.example/up/"),
             ),
             (
                 &["--public-url=https://x.example/other/"],
-                "https://x.example/",
+                Some("https://x.example/"),
             ),
-            (&["--public-url=relative"], "http://localhost:8080/"),
+            (&["--public-url=relative"], None),
         ] {
-            assert_eq!(page_url(&settings(args)), page, "{args:?}");
+            assert_eq!(public_page(&settings(args)).as_deref(), page, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn the_page_has_the_host_and_the_port_of_the_server() {
+        for (args, page) in [
+            (&[][..], "http://localhost:8080/"),
+            (&["--host=::", "--port=9"], "http://localhost:9/"),
+            (&["--host=192.0.2.7"], "http://192.0.2.7:8080/"),
+            (&["--host=[2001:db8::7]"], "http://[2001:db8::7]:8080/"),
+            (&["--host=files.example"], "http://files.example:8080/"),
+            (
+                &["--tls-certificate=c", "--tls-key=k"],
+                "https://localhost:8080/",
+            ),
+        ] {
+            assert_eq!(local_page(&settings(args)), page, "{args:?}");
         }
     }
 }

@@ -60,7 +60,10 @@ impl Reloader {
             systemd::notify_reloading();
             match self.reload().await {
                 Ok(changed) => {
-                    let changed = changed.join(",");
+                    let changed = match changed.as_slice() {
+                        [] => "nothing".to_owned(),
+                        names => names.join(","),
+                    };
                     systemd::notify_ready("Serving uploads");
                     tracing::info!(changed, "settings reloaded");
                 }

@@ -53,6 +53,12 @@ pub(super) fn origin(help: &'static str) -> Arg {
     parsed("origin", "ORIGIN", help, bucket::origin).action(ArgAction::Append)
 }
 
+/// Of a key or a link, as the only argument.
+pub(super) fn named(help: &'static str, parse: fn(&str) -> Parsed<String>) -> Arg {
+    let name = Arg::new("name").value_name("NAME").required(true);
+    name.help(help).value_parser(parse)
+}
+
 pub(super) fn key_name(text: &str) -> Parsed<String> {
     name(text, 255)
 }

@@ -13,7 +13,7 @@ use clap_complete::Shell;
 use landfall_console::{all, get, parsed};
 use landfall_state::outbox::{EventSelection, EventState, Query};
 
-use super::args::{key_name, link_name, origin, setting_arg, switch, text, value_arg};
+use super::args::{key_name, link_name, named, origin, setting_arg, switch, text, value_arg};
 use super::help::{self, Help};
 use super::layers::{Layers, Source};
 use super::normalize::{normalize, split_flag};
@@ -33,8 +33,7 @@ pub(super) enum Cli {
 const EXAMPLES: &str = "\
 Examples:
   landfall          Serve ./data at http://localhost:8080/files/
-  landfall --port 8070 --upload-dir /srv/uploads --max-size 20GiB
-  landfall --s3-bucket uploads --s3-region eu-central-1";
+  landfall --port 8070 --upload-dir /srv/uploads --max-size 20GiB";
 
 const SET_CORS_EXAMPLE: &str =
     "Example:\n  landfall s3 set-cors --s3-bucket uploads --origin https://example.com";
@@ -42,6 +41,16 @@ const SET_CORS_EXAMPLE: &str =
 const DEFAULT_LINK_NAME: &str = "Upload link";
 /// People forget links that they have sent.
 const DEFAULT_LINK_LIFETIME: Duration = Duration::from_hours(7 * 24);
+
+/// The settings that form the URL of a link.
+const LINK_URL: [&str; 6] = [
+    "host",
+    "port",
+    "tls-certificate",
+    "acme-domain",
+    "base-path",
+    "public-url",
+];
 
 const SYNTAX: &str = "\
 Flags may begin with one dash or two; the value follows after a space or an = sign. Every setting can \
@@ -318,7 +327,7 @@ pub(super) fn command(short: bool) -> Command {
         .after_help(format!(
             "{EXAMPLES}\nlandfall --help prints all flags; landfall help TOPIC those of a command or topic."
         ))
-        .after_long_help(format!("{SYNTAX}\n\n{EXAMPLES}"))
+        .after_long_help(format!("{SYNTAX}\n\n{EXAMPLES}\n  landfall --s3-bucket uploads --s3-region eu-central-1"))
         .subcommands([
             Command::new("serve")
                 .about("Serve uploads (the default command)")
@@ -336,14 +345,12 @@ pub(super) fn command(short: bool) -> Command {
                 .defer(|command| with_settings(command, Subcommand::Sweep, false)),
             doctor(),
             parent("s3", "Configure a bucket")
-                .hide(short)
                 .after_long_help(SET_CORS_EXAMPLE)
                 .subcommand(set_cors()),
             events(),
             keys(),
             link(),
             Command::new("migrate")
-                .hide(short)
                 .about("Migrate the database to this version")
                 .long_about(
                     "Brings the tables of the database to the version of this program, as the server \
@@ -591,13 +598,6 @@ fn events() -> Command {
 }
 
 fn keys() -> Command {
-    let name = |help: &'static str| {
-        Arg::new("name")
-            .value_name("NAME")
-            .required(true)
-            .help(help)
-            .value_parser(key_name)
-    };
     parent("keys", "Add, list or revoke API keys")
         .long_about(
             "Adds, lists and revokes the API keys that applications use to request grants (--grants). A \
@@ -617,12 +617,8 @@ fn keys() -> Command {
                      --grants-max-size, --grants-allowed-types and so on.",
                 )
                 .args([
-                    name("Name of the key"),
-                    Arg::new("subject")
-                        .long("subject")
-                        .value_name("NAME")
-                        .help("Subject that uses the key and sees its uploads [default: the key's name]")
-                        .value_parser(key_name),
+                    named("Name of the key", key_name),
+                    parsed("subject", "NAME", "Subject that uses the key and sees its uploads [default: the key's name]", key_name),
                     switch("admin", "Let the key see and cancel all uploads"),
                     parsed("max-size", "SIZE", "Maximum size of an upload", value::size_or_none),
                     parsed("allowed-types", "TYPES", "Allowed media types, such as image/*", grants::types),
@@ -642,7 +638,7 @@ fn keys() -> Command {
                 .defer(|command| with_settings(command, Subcommand::Keys, false)),
             Command::new("revoke")
                 .about("Revoke API keys by name or number")
-                .arg(name("Name or number of the key"))
+                .arg(named("Name or number of the key", key_name))
                 .after_long_help("Example:\n  landfall keys revoke website --config /etc/landfall.toml")
                 .defer(|command| with_settings(command, Subcommand::Keys, false)),
         ])
@@ -665,7 +661,7 @@ fn link() -> Command {
             parsed("max-size", "SIZE", "Maximum size of each file [default: that of the server]", value::size_or_none),
             parsed("files", "COUNT", "Maximum number of files [default: any number]", value::number_or_none::<u64>),
             parsed("expires", "TIME", "Lifetime of the link, such as 7d; 0 never expires [default: 7d]", value::duration_or_none),
-            parsed("url", "URL", "URL of the upload page, such as https://example.com/ [default: that of --public-url]", address::page_url),
+            parsed("url", "URL", "URL of the upload page, such as https://example.com/ [default: that of the settings]", address::page_url),
         ])
         .subcommands([
             Command::new("list")
@@ -675,13 +671,7 @@ fn link() -> Command {
                 .defer(with_link),
             Command::new("revoke")
                 .about("Revoke links by name or number; uploads that have begun continue")
-                .arg(
-                    Arg::new("name")
-                        .value_name("NAME")
-                        .required(true)
-                        .help("Name or number of the link")
-                        .value_parser(link_name),
-                )
+                .arg(named("Name or number of the link", link_name))
                 .after_long_help("Example:\n  landfall link revoke 'Photos for Ann'")
                 .defer(with_link),
         ])
@@ -696,6 +686,7 @@ fn link() -> Command {
 /// flags, but hidden.
 fn with_settings(mut command: Command, subcommand: Subcommand, short: bool) -> Command {
     let is_root = command.get_name() == "landfall";
+    let is_link = command.get_name() == "link";
     if command.get_after_help().is_none() {
         command = command.after_help(SEE_LONG_HELP);
     }
@@ -724,7 +715,8 @@ fn with_settings(mut command: Command, subcommand: Subcommand, short: bool) -> C
                 continue;
             }
             let heading = if short { "Common flags" } else { section.title };
-            let arg = setting_arg(setting).help_heading(heading).hide(!is_used);
+            let is_shown = is_used || is_link && LINK_URL.contains(&setting.name);
+            let arg = setting_arg(setting).help_heading(heading).hide(!is_shown);
             command = command.arg(arg.hide_short_help(!setting.has(Property::Common)));
         }
     }

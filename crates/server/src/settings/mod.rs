@@ -178,6 +178,11 @@ impl Loaded {
         }
     }
 
+    /// Returns whether a flag, a variable or the file has this setting.
+    pub(crate) fn is_given(&self, name: &str) -> bool {
+        self.layers.explicit(name).is_some()
+    }
+
     /// Returns the names of the settings that differ from those of `running`.
     ///
     /// # Errors

@@ -58,7 +58,10 @@ fn command_tip(root: &Command, args: &[String], word: &str, is_suggested: bool) 
         return Some(format!("write --{word} for the flag"));
     }
     let (_, group) = group(root, &args[..at]);
-    (!is_suggested).then(|| format!("the commands are {}", names(group)))
+    let has_name = group.get_arguments().any(|arg| arg.get_id() == "name");
+    let name = has_name.then_some("; a name is given with --name");
+    let name = name.unwrap_or_default();
+    (!is_suggested).then(|| format!("the commands are {}{name}", names(group)))
 }
 
 /// Returns the group of commands that arguments name, and its path.

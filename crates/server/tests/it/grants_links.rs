@@ -93,6 +93,23 @@ fn a_command_that_creates_a_database_says_so() {
 }
 
 #[test]
+fn a_link_to_the_default_port_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    for (words, page, is_assumed) in [
+        (&[][..], "http://localhost:8080/#", true),
+        (&["--port=8103"], "http://localhost:8103/#", false),
+        (&["--port=8080"], "http://localhost:8080/#", false),
+        (&["--url=http://x:8080"], "http://x:8080/#", false),
+        (&["--public-url=http://x/files/"], "http://x/#", false),
+    ] {
+        let (_, url, told) = link(dir.path(), words);
+        assert!(url.starts_with(page), "{words:?}: {url}");
+        let note = "The default port 8080 was assumed";
+        assert_eq!(told.contains(note), is_assumed, "{words:?}: {told}");
+    }
+}
+
+#[test]
 fn a_link_uploads_where_it_is_not() {
     uploads_with_a_link(&["-grants"]);
 }

@@ -89,6 +89,8 @@ fn sighup_applies_hooks_the_log_level_and_limits_while_an_upload_runs() {
         "{statuses:?}"
     );
     configured.server.says("level=DEBUG");
+    let line = configured.reload(&(dir(&deny) + fixed + limits));
+    assert!(line.ends_with("changed=nothing"), "{line}");
 
     running.send(b"world");
     assert_eq!(running.answer().status, 204);

@@ -19,76 +19,42 @@ const OUTPUT: &str = "Output";
 
 /// Returns the arguments of requests, connections and output.
 pub(crate) fn shared() -> Vec<Arg> {
-    vec![
-        parsed(
-            "header",
-            "NAME: VALUE",
-            "Header of each request; repeatable",
-            value::header,
-        )
-        .short('H')
-        .action(ArgAction::Append)
-        .help_heading(REQUESTS),
-        parsed(
-            "bearer",
-            "TOKEN",
-            "Send Authorization: Bearer TOKEN; @FILE reads it from a file",
-            value::secret,
-        )
-        .help_heading(REQUESTS),
-        parsed(
-            "cookie",
-            "NAME=VALUE",
-            "Cookie of each request; repeatable; @FILE reads it from a file",
-            value::secret,
-        )
-        .action(ArgAction::Append)
-        .help_heading(REQUESTS),
-        parsed(
-            "limit",
-            "RATE",
-            "Transfer at most this many bytes per second, such as 60MiB",
-            value::rate,
-        )
-        .help_heading(CONNECTIONS),
-        parsed(
-            "retries",
-            "NUMBER",
-            "Attempts without progress until a transfer fails [default: 12]",
-            value::count,
-        )
-        .help_heading(CONNECTIONS),
-        parsed(
-            "timeout",
-            "TIME",
-            "Longest time in which no byte is sent or received [default: 30s]",
-            value::duration,
-        )
-        .help_heading(CONNECTIONS),
+    let header = "Header of each request; repeatable";
+    let bearer = "Send Authorization: Bearer TOKEN; @FILE reads it from a file";
+    let cookie = "Cookie of each request; repeatable; @FILE reads it from a file";
+    let limit = "Transfer at most this many bytes per second, such as 60MiB";
+    let retries = "Attempts without progress until a transfer fails [default: 12]";
+    let timeout = "Longest time in which no byte is sent or received [default: 30s]";
+    let cacert = "Trust the certificates in this PEM file, in addition to those of the system";
+    let insecure = "Accept any certificate: others may read and change all data";
+    let http = "Version of HTTP: auto, 1.1 or 2 (without TLS, too) [default: auto]";
+    let requests = [
+        parsed("header", "NAME: VALUE", header, value::header)
+            .short('H')
+            .action(ArgAction::Append),
+        parsed("bearer", "TOKEN", bearer, value::secret),
+        parsed("cookie", "NAME=VALUE", cookie, value::secret).action(ArgAction::Append),
+    ];
+    let connections = [
+        parsed("limit", "RATE", limit, value::rate),
+        parsed("retries", "NUMBER", retries, value::count),
+        parsed("timeout", "TIME", timeout, value::duration),
         Arg::new("cacert")
             .long("cacert")
             .value_name("FILE")
-            .help("Trust the certificates in this PEM file, in addition to those of the system")
-            .value_parser(clap::value_parser!(PathBuf))
-            .help_heading(CONNECTIONS),
-        switch(
-            "insecure",
-            "Accept any certificate: others may read and change all data",
-        )
-        .short('k')
-        .help_heading(CONNECTIONS),
-        parsed(
-            "http",
-            "VERSION",
-            "Version of HTTP: auto, 1.1 or 2 (without TLS, too) [default: auto]",
-            http_version,
-        )
-        .help_heading(CONNECTIONS),
-        switch("json", "Print events as JSON, an object per line").help_heading(OUTPUT),
-        switch("quiet", "Print no progress, but errors and URLs")
-            .short('q')
-            .help_heading(OUTPUT),
-    ]
+            .help(cacert)
+            .value_parser(clap::value_parser!(PathBuf)),
+        switch("insecure", insecure).short('k'),
+        parsed("http", "VERSION", http, http_version),
+    ];
+    let output = [
+        switch("json", "Print events as JSON, an object per line"),
+        switch("quiet", "Print no progress, but errors and URLs").short('q'),
+    ];
+    let mut arguments = Vec::from(requests.map(|argument| argument.help_heading(REQUESTS)));
+    arguments.extend(connections.map(|argument| argument.help_heading(CONNECTIONS)));
+    arguments.extend(output.map(|argument| argument.help_heading(OUTPUT)));
+    arguments
 }
 
 /// A flag without a value.

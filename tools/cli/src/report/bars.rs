@@ -1,6 +1,6 @@
 //! Progress bars.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use parking_lot::Mutex;
@@ -59,11 +59,12 @@ impl Bars {
 
     pub(super) fn show_total(&self, totals: &mut Totals) {
         let mut total = self.total.lock();
+        let text = totals.text(Instant::now());
         if let Some(bar) = &*total {
-            return update(bar, totals.bytes, totals.text());
+            return update(bar, totals.bytes, text);
         }
         let new = new_bar("total", totals.length);
-        update(&new, totals.bytes, totals.text());
+        update(&new, totals.bytes, text);
         let new = self.bars.add(new);
         new.tick();
         *total = Some(new);

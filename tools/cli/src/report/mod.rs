@@ -191,7 +191,7 @@ impl Report {
             let mut last = self.0.last_line.lock();
             if last.elapsed() >= LINE_INTERVAL {
                 *last = Instant::now();
-                let text = totals.text();
+                let text = totals.text(Instant::now());
                 drop(totals);
                 self.message(&text);
             }

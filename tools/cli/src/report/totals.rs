@@ -1,15 +1,10 @@
 //! The progress of all files together.
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use crate::text::{bytes_text, rate_text, short_duration};
+use landfall_client::Rate;
 
-/// The rate is the mean over these samples of the last seconds.
-const MAX_SAMPLES: usize = 20;
-const SAMPLE_INTERVAL: Duration = Duration::from_millis(500);
+use crate::text::progress_text;
 
 #[derive(Debug)]
 pub(super) struct Totals {
@@ -25,7 +20,7 @@ pub(super) struct Totals {
     /// The bytes transferred in this run.
     pub(super) moved: u64,
     started: Instant,
-    samples: VecDeque<(Instant, u64)>,
+    pub(super) rate: Rate,
 }
 
 impl Totals {
@@ -41,7 +36,7 @@ impl Totals {
             bytes: 0,
             moved: 0,
             started,
-            samples: VecDeque::from([(started, 0)]),
+            rate: Rate::new(started),
         }
     }
 
@@ -57,37 +52,14 @@ impl Totals {
     }
 
     /// `2 of 300 files, 12 MB of 1 GB, 3 MB/s, 5m left`
-    pub(super) fn text(&mut self) -> String {
-        let (rate, done) = (self.rate(), self.completed + self.skipped);
-        let mut text = match self.files {
-            1 => String::new(),
-            files => format!("{done} of {files} files, "),
-        };
-        text.push_str(&bytes_text(self.bytes, self.length));
-        text.push_str(&format!(", {}", rate_text(rate)));
-        let remaining = self
-            .length
-            .map_or(0, |length| length.saturating_sub(self.bytes));
-        if rate >= 1.0 && remaining > 0 {
-            let left = Duration::from_secs_f64((remaining as f64 / rate).min(1e9));
-            text.push_str(&format!(", {} left", short_duration(left)));
+    pub(super) fn text(&mut self, now: Instant) -> String {
+        let remaining = self.length.map(|length| length.saturating_sub(self.bytes));
+        let (rate, left) = self.rate.record(now, self.moved, remaining);
+        let progress = progress_text(self.bytes, self.length, rate, left);
+        match (self.files, self.completed + self.skipped) {
+            (1, _) => progress,
+            (files, done) => format!("{done} of {files} files, {progress}"),
         }
-        text
-    }
-
-    /// The mean rate of the last seconds in bytes per second.
-    fn rate(&mut self) -> f64 {
-        let now = Instant::now();
-        let (last, _) = *self.samples.back().unwrap_or(&(self.started, 0));
-        if now - last >= SAMPLE_INTERVAL {
-            self.samples.push_back((now, self.moved));
-            if self.samples.len() > MAX_SAMPLES {
-                self.samples.pop_front();
-            }
-        }
-        let (since, before) = *self.samples.front().unwrap_or(&(self.started, 0));
-        let seconds = (now - since).as_secs_f64();
-        self.moved.saturating_sub(before) as f64 / seconds.max(0.1)
     }
 }
 
@@ -98,13 +70,16 @@ mod tests {
     #[test]
     fn bytes_of_earlier_runs_are_no_rate() {
         let mut totals = Totals::new();
+        let start = totals.started;
         totals.files = 3;
         totals.skipped = 1;
         totals.length = Some(2048);
         totals.bytes = 1024;
-        assert_eq!(totals.text(), "1 of 3 files, 1.02 kB of 2.05 kB, 0 B/s");
+        let shown = totals.text(start);
+        assert_eq!(shown, "1 of 3 files, 1.02 kB of 2.05 kB, 0 B/s");
         totals.moved = 512;
         totals.bytes += 512;
-        assert!(totals.text().ends_with(" left"), "{}", totals.text());
+        let shown = totals.text(start + Duration::from_secs(2));
+        assert!(shown.ends_with(", 256 B/s, 2s left"), "{shown}");
     }
 }

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use super::{OutputFormat, Record, Report};
 use crate::{
     exit::Failure,
-    text::{bytes_text, printable, rate_text, short_cause, short_duration},
+    text::{bytes_text, printable, progress_text, short_cause},
 };
 
 /// Transfers that are done earlier have no bar.
@@ -138,11 +138,8 @@ impl Transfer {
         } else if let Some(bars) = &report.0.bars
             && self.0.started.elapsed() >= BAR_DELAY
         {
-            let mut text = bytes_text(progress.bytes, progress.total);
-            text.push_str(&format!(", {}", rate_text(progress.rate)));
-            if let Some(remaining) = progress.remaining.filter(|time| !time.is_zero()) {
-                text.push_str(&format!(", {} left", short_duration(remaining)));
-            }
+            let (rate, left) = (progress.rate, progress.remaining);
+            let text = progress_text(progress.bytes, progress.total, rate, left);
             bars.show(&mut state.bar, file, progress.bytes, progress.total, text);
         }
         drop(state);
@@ -157,6 +154,7 @@ impl Transfer {
             delay: delay.as_secs_f64(),
             error,
         });
+        report.0.totals.lock().rate.restart();
         if delay < MIN_LOGGED_DELAY {
             return;
         }
@@ -250,5 +248,30 @@ impl Transfer {
         {
             bars.remove(&bar);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_of_all_files_starts_anew_after_an_outage() {
+        let report = Report::new(OutputFormat::Quiet, "uploaded");
+        report.expect(1, Some(10_000));
+        let transfer = report.transfer("a.bin", Some(10_000));
+        transfer.advance(4000, 4000);
+        let (delay, error) = (Duration::ZERO, String::new());
+        transfer.handle(&Event::Retrying {
+            attempt: 1,
+            delay,
+            error,
+        });
+        let back = transfer.0.started + Duration::from_secs(9);
+        let mut totals = report.0.totals.lock();
+        assert_eq!(totals.text(back), "4 kB of 10 kB, 0 B/s");
+        totals.moved += 2000;
+        let shown = totals.text(back + Duration::from_secs(1));
+        assert_eq!(shown, "4 kB of 10 kB, 2 kB/s, 3s left");
     }
 }

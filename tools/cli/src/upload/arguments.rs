@@ -32,6 +32,9 @@ Exit codes:
 const UPLOADS: &str = "Uploads";
 const UNFINISHED: &str = "Unfinished uploads";
 
+/// An API key of Landfall begins with this.
+const API_KEY_PREFIX: &str = "lfk_";
+
 /// Files at a time.
 const DEFAULT_PARALLEL: usize = 4;
 
@@ -90,9 +93,7 @@ fn upload_arguments() -> Vec<Arg> {
         parsed("url", "UPLOAD", "Resume the upload with this URL, in place of creating one", value::url)
             .conflicts_with("concat"),
     ];
-    arguments
-        .map(|argument| argument.help_heading(UPLOADS))
-        .into()
+    Vec::from(arguments.map(|argument| argument.help_heading(UPLOADS)))
 }
 
 fn unfinished_arguments() -> Vec<Arg> {
@@ -106,9 +107,7 @@ fn unfinished_arguments() -> Vec<Arg> {
             .action(ArgAction::Append)
             .conflicts_with_all(["list", "targets"]),
     ];
-    arguments
-        .map(|argument| argument.help_heading(UNFINISHED))
-        .into()
+    Vec::from(arguments.map(|argument| argument.help_heading(UNFINISHED)))
 }
 
 /// The settings of the uploads.
@@ -118,6 +117,8 @@ pub(super) struct Options {
     pub(super) parts: usize,
     pub(super) metadata: Vec<(String, String)>,
     pub(super) token: Option<String>,
+    /// The flag that has an API key in place of `--key`.
+    pub(super) key_flag: Option<&'static str>,
     pub(super) checksum: Option<Algorithm>,
     pub(super) chunk_size: ChunkSize,
     pub(super) name: Option<String>,
@@ -145,7 +146,12 @@ impl Options {
                 )));
             }
         }
+        let has_key = |flag: &&str| {
+            let value = get::<String>(matches, flag);
+            value.is_some_and(|value| value.starts_with(API_KEY_PREFIX))
+        };
         Ok(Self {
+            key_flag: ["bearer", "token"].into_iter().find(has_key),
             parallel: get(matches, "parallel").unwrap_or(DEFAULT_PARALLEL),
             parts: get(matches, "concat").unwrap_or(1),
             metadata,

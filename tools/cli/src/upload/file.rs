@@ -15,6 +15,8 @@ use crate::{
 /// The time in which an interrupted upload ends its requests.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 const UNAUTHORIZED: u16 = 401;
+const MISSING_CREDENTIALS: &str = "check --bearer, --token, --header or --cookie; a server that grants uploads needs an \
+                                   API key (--key) or the URL of an upload link";
 
 /// The uploads of a command.
 #[derive(Debug)]
@@ -222,6 +224,13 @@ impl UploadContext {
                 &error,
                 Some("check the URL: the server creates no uploads there"),
             ),
+            // Those of a grant are not the user's.
+            Error::Unauthorized(_) if status == Some(UNAUTHORIZED) && self.grants.is_none() => {
+                let flag = self.options.key_flag;
+                let flag = flag.map(|flag| format!("--{flag} is an API key: give it with --key"));
+                let advice = flag.as_deref().unwrap_or(MISSING_CREDENTIALS);
+                Failure::with_advice(&error, Some(advice))
+            }
             Error::SourceChanged(_) if self.has_stream.get() => {
                 Failure::with_advice(&error, Some("check --size"))
             }

@@ -14,7 +14,7 @@ use landfall_client::{Client, Error, GrantRequest, HeaderName, HeaderValue, Url}
 
 use crate::{
     arguments::{client, get, secret},
-    exit::{Failure, FailureClass},
+    exit::Failure,
     state,
 };
 
@@ -131,7 +131,7 @@ impl Grants {
         let grant = self.client.grant(&self.url, &request).await;
         let grant = grant.map_err(|error| self.failure(error))?;
         let missing = "the server granted the upload without a token";
-        let missing = || Failure::new(FailureClass::Failed, missing);
+        let missing = || Failure::new(missing);
         let token = secret("the grant", &grant.upload_token.ok_or_else(missing)?)?;
         Ok((HeaderName::from_static("upload-token"), token))
     }

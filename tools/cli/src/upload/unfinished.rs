@@ -12,7 +12,7 @@ use landfall_protocol::units::size_text;
 
 use crate::{
     arguments::value,
-    exit::{Failure, FailureClass},
+    exit::Failure,
     report::{Record, Report},
     state,
     text::{printable, short_duration},
@@ -34,15 +34,11 @@ pub(super) async fn list(
         .map(|upload| async move { (upload, offset(client, upload).await) })
         .buffered(MAX_CONCURRENCY);
     while let Some((upload, offset)) = offsets.next().await {
-        let age = SystemTime::now()
-            .duration_since(upload.created)
-            .unwrap_or_default();
+        let age = SystemTime::now().duration_since(upload.created);
+        let age = age.unwrap_or_default();
         let file = upload.source.to_string_lossy();
-        let url = upload
-            .url
-            .as_ref()
-            .or(upload.parts.first())
-            .map(Url::as_str);
+        let url = upload.url.as_ref().or(upload.parts.first());
+        let url = url.map(Url::as_str);
         report.record(&Record::Unfinished {
             file: &file,
             url,
@@ -104,10 +100,8 @@ pub(super) async fn abort(
             // One of another machine or user.
             Some(url) if matching.is_empty() => urls.push(url),
             None if matching.is_empty() => {
-                return Err(Failure::new(
-                    FailureClass::Failed,
-                    format!("no unfinished upload of {text}; --list shows all"),
-                ));
+                let reason = format!("no unfinished upload of {text}; --list shows all");
+                return Err(Failure::new(reason));
             }
             _ => {}
         }
@@ -125,12 +119,8 @@ pub(super) async fn abort(
 }
 
 fn store() -> Result<FileFingerprints, Failure> {
-    state::fingerprints().ok_or_else(|| {
-        Failure::new(
-            FailureClass::Failed,
-            "HOME is not set, so there is no state of uploads",
-        )
-    })
+    let missing = || Failure::new("HOME is not set, so there is no state of uploads");
+    state::fingerprints().ok_or_else(missing)
 }
 
 fn stored(store: &FileFingerprints) -> Result<Vec<StoredUpload>, Failure> {
@@ -138,8 +128,5 @@ fn stored(store: &FileFingerprints) -> Result<Vec<StoredUpload>, Failure> {
 }
 
 fn state_failure(error: std::io::Error) -> Failure {
-    Failure::new(
-        FailureClass::Failed,
-        format!("failed to access the state of uploads: {error}"),
-    )
+    Failure::new(format!("failed to access the state of uploads: {error}"))
 }

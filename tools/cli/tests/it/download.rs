@@ -43,6 +43,26 @@ fn a_download_has_the_name_of_the_upload_and_replaces_no_other_file() {
     assert!(fs::read(home.path().join("a.bin")).unwrap() == bytes(SIZE, 1));
 }
 
+#[test]
+fn a_url_without_a_name_says_why() {
+    let (server, home) = (Server::start(), Home::new());
+    let endpoint = server.endpoint();
+    for (url, reason) in [
+        (
+            endpoint.as_str(),
+            "the URL is not of an upload (405 Method Not Allowed); check it",
+        ),
+        (
+            endpoint.trim_end_matches("files/"),
+            "the URL does not end with a name; name the file with -o",
+        ),
+    ] {
+        let finished = home.run(&["download", url]);
+        let expected = format!("landfall: {reason}\n");
+        assert_eq!((finished.code, finished.stderr), (Some(2), expected));
+    }
+}
+
 /// Uploads a small file with this name, and returns its URL.
 fn named(server: &Server, home: &Home, name: &str) -> String {
     home.file("source", 100, 1);

@@ -72,10 +72,8 @@ fn a_server_that_cannot_be_reached_ends_with_3() {
     let url = format!("http://127.0.0.1:{port}/files/");
     let finished = home.run(&["upload", "*.txt", &url, "--retries", "2"]);
     assert_eq!(finished.code, Some(3), "{finished:?}");
-    assert!(
-        finished.stderr.contains("run the same command again"),
-        "{finished:?}"
-    );
+    let reason = "gave up after 2 attempts without progress: connection refused; run the same command again to resume\n";
+    assert!(finished.stderr.contains(reason), "{finished:?}");
     // The other files are not tried one after the other.
     assert!(
         finished.stderr.contains("16 files were not started"),
@@ -99,9 +97,31 @@ fn responses_have_codes_by_class() {
         assert_eq!(failed["status"], status, "{events:?}");
         assert_eq!(failed["file"], "a.txt");
     }
+}
+
+#[test]
+fn missing_credentials_are_named() {
+    let (server, home) = (Server::start(), Home::new());
+    home.file("a.txt", 10, 1);
+    let endpoint = server.endpoint();
     server.respond_with(401);
-    let finished = home.run(&["upload", "a.txt", &endpoint]);
-    assert!(finished.stderr.contains("check --bearer"), "{finished:?}");
+    let other = "check --bearer, --token, --header or --cookie; a server that grants uploads needs an API key (--key) or \
+                 the URL of an upload link\n";
+    for (flags, advice) in [
+        (&[][..], other),
+        (&["--bearer", "secret"], other),
+        (
+            &["--bearer", "lfk_right"],
+            "--bearer is an API key: give it with --key\n",
+        ),
+        (
+            &["--token", "lfk_right"],
+            "--token is an API key: give it with --key\n",
+        ),
+    ] {
+        let finished = home.run(&[&["upload", "a.txt", &endpoint], flags].concat());
+        assert!(finished.stderr.ends_with(advice), "{flags:?} {finished:?}");
+    }
 }
 
 #[test]

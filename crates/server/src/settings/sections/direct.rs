@@ -13,7 +13,7 @@ const SMALL_FILES: &[(&str, bool)] = &[("post", false), ("put", true)];
 group! {
     /// Settings of direct uploads.
     pub struct Direct at direct;
-    enabled: bool = value::boolean, "direct", Switch, "false", Common
+    enabled: bool = value::boolean, "direct", Switch, "false"
         => "Let clients upload directly to the bucket; implies --grants. They send presigned requests to S3, Google Cloud \
             Storage or Azure, and the objects are verified. Without activity, these uploads expire after --expire-unfinished, at most \
             one day.";

@@ -8,7 +8,7 @@ use std::fs::{DirBuilder, Metadata, Permissions};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use super::files::inspect;
+use super::files::{file_system, inspect};
 use crate::condition::ConditionKind;
 use crate::settings::sections::Settings;
 use crate::settings::types::Database;
@@ -150,18 +150,6 @@ fn has_fixed_modes(path: &Path) -> bool {
         0x786f_4256,
     ];
     file_system(path).is_some_and(|magic| FIXED_MODES.contains(&magic))
-}
-
-/// Returns the magic number of the file system of a path that exists.
-#[allow(
-    clippy::useless_conversion,
-    clippy::unnecessary_cast,
-    reason = "its type differs between systems"
-)]
-pub(crate) fn file_system(path: &Path) -> Option<i64> {
-    rustix::fs::statfs(path)
-        .ok()
-        .map(|system| system.f_type as i64)
 }
 
 /// Root may check the settings of a server of another user.

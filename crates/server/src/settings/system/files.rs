@@ -12,6 +12,9 @@ use rustix::{fs::Access, io::Errno};
 /// Without the final NUL.
 const MAX_SOCKET_PATH_LEN: usize = 107;
 
+/// Magic numbers of procfs and sysfs. They let root write to their directories, but create nothing there.
+const WITHOUT_NEW_FILES: [i64; 2] = [0x9fa0, 0x6265_6572];
+
 /// Does not open the file: it may be a pipe, which can be read once.
 pub(super) fn readable(path: &Path) -> Result<(), String> {
     let shown = path.display();
@@ -161,6 +164,18 @@ pub(super) fn inspect(path: &Path) -> Result<Option<Metadata>, String> {
     }
 }
 
+/// Returns the magic number of the file system of a path that exists.
+#[allow(
+    clippy::useless_conversion,
+    clippy::unnecessary_cast,
+    reason = "its type differs between systems"
+)]
+pub(crate) fn file_system(path: &Path) -> Option<i64> {
+    rustix::fs::statfs(path)
+        .ok()
+        .map(|system| system.f_type as i64)
+}
+
 fn allowed(path: &Path, found: &Metadata, access: Access, what: &str) -> Result<(), String> {
     rustix::fs::access(path, access).map_err(|error| {
         let shown = path.display();
@@ -175,5 +190,13 @@ fn allowed(path: &Path, found: &Metadata, access: Access, what: &str) -> Result<
             rustix::process::getuid().as_raw(),
             io::Error::from(error).kind()
         )
-    })
+    })?;
+    let is_unchangeable = file_system(path).is_some_and(|magic| WITHOUT_NEW_FILES.contains(&magic));
+    match found.is_dir() && access.contains(Access::WRITE_OK) && is_unchangeable {
+        true => Err(format!(
+            "no files can be created in {}; name a directory on a disk",
+            path.display()
+        )),
+        false => Ok(()),
+    }
 }

@@ -11,7 +11,8 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-pub(crate) use directories::{file_system, refuse_link, secure};
+pub(crate) use directories::{refuse_link, secure};
+pub(crate) use files::file_system;
 use landfall::store::{
     Enumerate as _,
     file::{FileOptions, FileStore},

@@ -134,6 +134,26 @@ async fn missing_directories_are_accepted() {
     assert_eq!(fs::read_dir(path).unwrap().count(), 0);
 }
 
+/// Their modes do not keep root out.
+#[tokio::test]
+async fn directories_of_the_kernel_are_rejected() {
+    for (path, reason) in [
+        ("/proc/x", "/proc/x does not exist and cannot be created: "),
+        ("/proc", ""),
+        (
+            "/sys/x/y",
+            "/sys/x/y does not exist and cannot be created: ",
+        ),
+    ] {
+        for flag in [format!("-upload-dir={path}"), format!("-state-dir={path}")] {
+            let args = ["config", "check", "-upload-dir=/tmp", &flag];
+            let (problems, _) = found(&args).await;
+            assert_eq!(problems.len(), 1, "{flag}: {problems:?}");
+            assert!(problems[0].contains(reason), "{problems:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn hooks_directory_must_exist_and_its_programs_be_executable() {
     let dir = tempfile::tempdir().unwrap();

@@ -187,6 +187,11 @@ fn usage_errors_suggest_a_correction() {
         problem(&["events", "show"]),
         "unrecognized subcommand 'show'; tip: the commands are list, retry, delete"
     );
+    for args in [&["link", "add", "foo"][..], &["link", "Photos for Bob"]] {
+        let text = problem(args);
+        let tip = "; tip: the commands are list, revoke; a name is given with --name";
+        assert!(text.ends_with(tip), "{text}");
+    }
     assert!(problem(&["-network-timeout", "2"]).contains("write 2s for seconds, 2d for days"));
     assert!(problem(&["-cors-allow-origin", "("]).contains("not a regular expression"));
     assert!(problem(&["--", "-port", "80"]).contains("'-port'"));
