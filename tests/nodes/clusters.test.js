@@ -87,7 +87,7 @@ async function start(t, { lease }, random) {
 }
 
 /** What the nodes wrote about the upload that an error names: the error alone has a status only. */
-async function said({ nodes }, message) {
+async function linesAbout({ nodes }, message) {
   const [, id] = message.match(/\/files\/([^\s+]+)/) ?? []
   // The line may follow its response.
   await sleep(1_000)
@@ -123,7 +123,7 @@ class Load {
       await sleep(RAMP_MS * random())
       const client = new Client(options)
       for (let round = 0; !signal.aborted; round += 1) {
-        await client.play(`${title} ${n} ${round}`).catch(async ({ message }) => this.wrong.push(message, ...await said(fleet, message)))
+        await client.play(`${title} ${n} ${round}`).catch(async ({ message }) => this.wrong.push(message, ...await linesAbout(fleet, message)))
       }
     })
   }

@@ -9,20 +9,23 @@ use crate::{
     serve_harness::{Landfall, Request, program, run},
 };
 
-fn link(dir: &Path, words: &[&str]) -> (Option<i32>, String, String) {
+fn link(dir: &Path, args: &[&str]) -> (Option<i32>, String, String) {
     let mut command = program();
-    command.arg("link").args(words).arg("-upload-dir").arg(dir);
+    command.arg("link").args(args).arg("-upload-dir").arg(dir);
     run(&mut command)
 }
 
 /// Returns the secret of a new link.
-fn add(dir: &Path, words: &[&str]) -> String {
-    let (code, url, told) = link(dir, words);
-    assert_eq!(code, Some(0), "{told}");
-    assert!(told.contains("shown only once"), "{told}");
+fn add(dir: &Path, args: &[&str]) -> String {
+    let (code, url, errors) = link(dir, args);
+    assert_eq!(code, Some(0), "{errors}");
+    assert!(errors.contains("shown only once"), "{errors}");
     let (page, token) = url.trim_end().split_once("#token=").unwrap();
     assert_eq!(page, "https://up.example/");
-    assert!(token.starts_with("lfk_") && !told.contains(token), "{told}");
+    assert!(
+        token.starts_with("lfk_") && !errors.contains(token),
+        "{errors}"
+    );
     token.to_owned()
 }
 
@@ -95,17 +98,17 @@ fn a_command_that_creates_a_database_says_so() {
 #[test]
 fn a_link_to_the_default_port_says_so() {
     let dir = tempfile::tempdir().unwrap();
-    for (words, page, is_assumed) in [
+    for (args, page, is_assumed) in [
         (&[][..], "http://localhost:8080/#", true),
         (&["--port=8103"], "http://localhost:8103/#", false),
         (&["--port=8080"], "http://localhost:8080/#", false),
         (&["--url=http://x:8080"], "http://x:8080/#", false),
         (&["--public-url=http://x/files/"], "http://x/#", false),
     ] {
-        let (_, url, told) = link(dir.path(), words);
-        assert!(url.starts_with(page), "{words:?}: {url}");
+        let (_, url, errors) = link(dir.path(), args);
+        assert!(url.starts_with(page), "{args:?}: {url}");
         let note = "The default port 8080 was assumed";
-        assert_eq!(told.contains(note), is_assumed, "{words:?}: {told}");
+        assert_eq!(errors.contains(note), is_assumed, "{args:?}: {errors}");
     }
 }
 
