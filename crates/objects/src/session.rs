@@ -352,11 +352,11 @@ mod tests {
         let writer = session.lock_for(Fence(1)).await.unwrap();
         let mut reader = pin!(session.lock_unless_written());
         assert!(futures_util::poll!(reader.as_mut()).is_pending());
-        session.publish(Snapshot {
-            upload: Arc::new(landfall::upload::Upload::new(id, None)),
-            offset: 7,
-            modified: std::time::SystemTime::now(),
-        });
+        session.publish(Snapshot::new(
+            Arc::new(landfall::upload::Upload::new(id, None)),
+            7,
+            std::time::SystemTime::now(),
+        ));
         assert!(futures_util::poll!(reader.as_mut()).is_pending());
         let writing = session.writer(Fence(1));
         let Err(snapshot) = reader.await else {

@@ -199,11 +199,11 @@ impl Direct {
     ) -> Result<AdvanceOutcome, DirectError> {
         let dispatcher = self.dispatcher()?;
         Self::ensure_leased(lease)?;
-        let snapshot = Snapshot {
-            upload: completed_upload(&record.upload, head.size, None),
-            offset: head.size,
-            modified: head.modified.unwrap_or_else(|| self.queue().now()),
-        };
+        let snapshot = Snapshot::new(
+            completed_upload(&record.upload, head.size, None),
+            head.size,
+            head.modified.unwrap_or_else(|| self.queue().now()),
+        );
         let reply = match dispatcher.before_finish(info, &snapshot).await {
             Ok(reply) => reply,
             Err(declined) if declined.cause.is_none() => {

@@ -214,11 +214,7 @@ impl Direct {
 }
 
 pub(super) fn snapshot(record: &Record) -> Snapshot {
-    Snapshot {
-        upload: record.upload.clone(),
-        offset: record.stored,
-        modified: record.active_at,
-    }
+    Snapshot::new(record.upload.clone(), record.stored, record.active_at)
 }
 
 fn already_complete() -> DirectError {

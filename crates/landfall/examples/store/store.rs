@@ -53,11 +53,7 @@ impl Store for OwnStore {
         if all.contains_key(&id) {
             return Err(StoreError::AlreadyExists(id));
         }
-        let now = Snapshot {
-            upload: upload.clone(),
-            offset: 0,
-            modified: SystemTime::now(),
-        };
+        let now = Snapshot::new(upload.clone(), 0, SystemTime::now());
         let (bytes, newest) = (Vec::new(), Fence(0));
         all.insert(id, Entry { now, bytes, newest });
         Ok(upload)

@@ -277,9 +277,9 @@ impl Engine {
             if let Ok(lease) = timeout(interval, acquired.as_mut()).await {
                 return Ok(lease?);
             }
-            let stored = self.load(id).await?.offset;
-            if stored > at {
-                return Err(Error::Offset(stored));
+            let stored = self.load(id).await?;
+            if stored.is_settled && stored.offset > at {
+                return Err(Error::Offset(stored.offset));
             }
             interval = (interval * 2).min(MAX_OFFSET_POLL_INTERVAL);
         }

@@ -185,11 +185,7 @@ impl Engine {
                 .await?;
             return Err(ProblemKind::DigestMismatch.into());
         }
-        let snapshot = Snapshot {
-            upload: upload.clone(),
-            offset,
-            modified: SystemTime::now(),
-        };
+        let snapshot = Snapshot::new(upload.clone(), offset, SystemTime::now());
         match self.call_all(context, HookCall::Finish(&snapshot)).await {
             Err(Error::Rejected(ProblemKind::Rejected, response)) => {
                 self.remove(context, upload, offset, lease, &*response)

@@ -1,7 +1,8 @@
 //! The state of an upload, as HEAD, GET and the application see it.
 //!
 //! It waits for no lease: the offset of a running writer is read from memory. An upload whose completion hooks have not
-//! decided is reported as locked. If the lease is free, an interrupted completion is completed first.
+//! decided is reported as locked. If the lease is free, an interrupted completion is completed first, and an
+//! interrupted write, which the store may lose, is repeated.
 
 use std::{
     sync::Arc,
@@ -82,6 +83,9 @@ impl Engine {
             return Ok(self.with_expiry(last));
         }
         let mut found = self.load_usable(id).await?;
+        if !found.0.is_settled {
+            found.0 = Box::pin(self.repeat_write(id)).await?;
+        }
         if !found.0.upload.is_concatenated() {
             return Box::pin(self.inspect_waiting(context, found.0)).await;
         }
@@ -98,7 +102,22 @@ impl Engine {
     async fn stored_offset(&self, id: &UploadId) -> Result<u64, Error> {
         let found = timeout(STORED_TIMEOUT, self.stored(id)).await;
         let found = found.map_err(|_| Error::from(ProblemKind::Unavailable))??;
-        Ok(found.map_or(0, |found| found.stated_offset()))
+        match found {
+            // Its writer is about to write the same again.
+            Some(found) if !found.is_settled => Err(ProblemKind::Unavailable.into()),
+            found => Ok(found.map_or(0, |found| found.stated_offset())),
+        }
+    }
+
+    /// Resumes an upload after an interrupted write: the store then has the bytes that count for good. An offset that
+    /// clients have seen must not fall.
+    async fn repeat_write(&self, id: &UploadId) -> Result<Snapshot, Error> {
+        let Some(lease) = self.free_lease(id).await? else {
+            return Err(ProblemKind::Locked.into());
+        };
+        let resumed = self.composer.store().resume(id, lease.fence());
+        let (snapshot, _) = Self::while_held(&lease, resumed).await?;
+        Ok(snapshot)
     }
 
     pub(super) fn with_expiry(&self, found: Snapshot) -> Inspected {

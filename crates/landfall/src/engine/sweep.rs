@@ -145,11 +145,7 @@ impl Engine {
     pub(super) fn record_due(&self, upload: &Arc<Upload>, offset: u64) {
         let enumerator = self.composer.enumerator();
         if let Some(index) = enumerator.and_then(|enumerator| enumerator.due_index()) {
-            let snapshot = Snapshot {
-                upload: upload.clone(),
-                offset,
-                modified: SystemTime::now(),
-            };
+            let snapshot = Snapshot::new(upload.clone(), offset, SystemTime::now());
             index.record(&snapshot, self.examination_due(&snapshot));
         }
     }

@@ -77,11 +77,11 @@ impl Engine {
     async fn load_removable(&self, id: &UploadId) -> Result<Snapshot, Error> {
         match self.load_present(id).await {
             Err(StoreError::Gone(remains)) => Ok(*remains),
-            Err(StoreError::Damaged { .. }) => Ok(Snapshot {
-                upload: Arc::new(Upload::new(id.clone(), None)),
-                offset: 0,
-                modified: SystemTime::now(),
-            }),
+            Err(StoreError::Damaged { .. }) => Ok(Snapshot::new(
+                Arc::new(Upload::new(id.clone(), None)),
+                0,
+                SystemTime::now(),
+            )),
             loaded => Ok(loaded?),
         }
     }

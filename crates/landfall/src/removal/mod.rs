@@ -135,11 +135,7 @@ mod tests {
     fn found(offset: u64, change: impl FnOnce(&mut Upload)) -> Snapshot {
         let mut upload = Upload::new(UploadId::random(), Some(5));
         change(&mut upload);
-        Snapshot {
-            upload: Arc::new(upload),
-            offset,
-            modified: UNIX_EPOCH,
-        }
+        Snapshot::new(Arc::new(upload), offset, UNIX_EPOCH)
     }
 
     #[test]

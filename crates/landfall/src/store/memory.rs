@@ -109,11 +109,11 @@ impl StoredUpload {
     }
 
     fn snapshot(&self) -> Snapshot {
-        Snapshot {
-            upload: Arc::clone(&self.upload),
-            offset: self.offset() as u64,
-            modified: self.modified,
-        }
+        Snapshot::new(
+            Arc::clone(&self.upload),
+            self.offset() as u64,
+            self.modified,
+        )
     }
 }
 

@@ -359,6 +359,7 @@ impl Upload {
 
 /// The state of an upload at one moment.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Snapshot {
     /// The description.
     pub upload: Arc<Upload>,
@@ -366,9 +367,22 @@ pub struct Snapshot {
     pub offset: u64,
     /// The time of the last change of bytes or description.
     pub modified: SystemTime,
+    /// `false`: a write was interrupted, and the store may lose bytes of it again until a writer resumes the upload.
+    pub is_settled: bool,
 }
 
 impl Snapshot {
+    /// Returns a state that stays unless the upload is changed.
+    #[must_use]
+    pub fn new(upload: Arc<Upload>, offset: u64, modified: SystemTime) -> Self {
+        Self {
+            upload,
+            offset,
+            modified,
+            is_settled: true,
+        }
+    }
+
     /// Returns whether all bytes are stored, or were when the upload was finished.
     #[must_use]
     pub fn is_complete(&self) -> bool {

@@ -24,11 +24,11 @@ fn id(text: &str) -> UploadId {
 }
 
 fn snapshot(name: &str) -> Snapshot {
-    Snapshot {
-        upload: Arc::new(Upload::new(id(name), Some(5))),
-        offset: 3,
-        modified: SystemTime::UNIX_EPOCH,
-    }
+    Snapshot::new(
+        Arc::new(Upload::new(id(name), Some(5))),
+        3,
+        SystemTime::UNIX_EPOCH,
+    )
 }
 
 /// A registry of uploads named `direct-…`, which records its calls.
@@ -201,10 +201,8 @@ async fn the_dispatcher_calls_the_hooks() {
         .await
         .unwrap();
     assert_eq!(upload.labels["tenant"], "7");
-    let whole = Snapshot {
-        upload: Arc::new(named("no")),
-        ..snapshot("direct-1")
-    };
+    let mut whole = snapshot("direct-1");
+    whole.upload = Arc::new(named("no"));
     let declined = dispatcher.before_finish(None, &whole).await.unwrap_err();
     assert_eq!(declined.status.as_u16(), 451);
     assert_eq!(declined.message, "not here");

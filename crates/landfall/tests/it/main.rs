@@ -14,6 +14,7 @@ mod external;
 mod file_store;
 mod harness;
 mod idempotency;
+mod interrupted;
 mod leases;
 mod memory;
 mod progress;

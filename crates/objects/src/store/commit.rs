@@ -6,11 +6,11 @@ use std::time::SystemTime;
 use landfall::store::{Result, StoreError};
 
 use super::{
-    During as _, Inner,
+    COMPLETION_POLL_DELAYS, During as _, Inner,
     description::{mark_changed, writer},
     failed,
     layout::IMPLICIT,
-    remote_state::{COMPLETION_POLL_DELAYS, RemoteState, store_plan},
+    remote_state::{RemoteState, store_plan},
     session::{Checkpoint, UploadState},
     tails::IncompletePart,
 };
@@ -63,10 +63,7 @@ impl<C: Cloud> Inner<C> {
         if remote.incomplete_part.is_some() {
             remote.old_tails.extend(remote.takeover.take());
         }
-        if remote.complete {
-            remote.old_tails.extend(remote.takeover.take());
-        }
-        if remote.old_tails.len() >= MAX_OLD_TAILS || remote.complete {
+        if remote.old_tails.len() >= MAX_OLD_TAILS {
             let tails = std::mem::take(&mut remote.old_tails);
             self.delete_tails(tails).await;
         }
@@ -97,7 +94,8 @@ impl<C: Cloud> Inner<C> {
         let is_stored = |part: &IncompletePart| {
             part.has_start && part.start == start && start + part.len == end
         };
-        if state.remote.incomplete_part.as_ref().is_some_and(is_stored) {
+        let part = state.remote.incomplete_part.as_ref();
+        if part.is_some_and(is_stored) && !state.remote.is_interrupted {
             return Ok(());
         }
         self.fetch_incomplete_part(state).await?;
@@ -144,31 +142,20 @@ impl<C: Cloud> Inner<C> {
 
     /// Deletes the incomplete part of a complete upload. One that stays does no harm.
     async fn delete_last_tail(&self, state: &mut UploadState) {
-        if let Some(part) = state.remote.incomplete_part.take() {
-            let copy = self.spare_part(&state.remote.object_id).into_iter();
-            self.delete_tails(copy.chain([part.object]).collect()).await;
-        }
+        let remote = &mut state.remote;
+        let part = remote.incomplete_part.take().map(|part| part.object);
+        let others = part.into_iter().chain(remote.takeover.take());
+        let tails = others.chain(std::mem::take(&mut remote.old_tails));
+        self.delete_tails(tails.collect()).await;
     }
 
-    /// Returns the copy of the incomplete part, where it has one.
-    pub(super) fn spare_part(&self, object_id: &str) -> Option<ObjectRef> {
-        let is_unsafe = !self.options.safe_overwrites && !self.options.conditional_writes;
-        (is_unsafe && !self.writes_once()).then(|| self.layout.spare_part(object_id))
-    }
-
-    async fn delete_incomplete_part(&self, state: &mut UploadState) -> Result<()> {
-        self.check_ownership(state).await?;
-        let part = state.remote.incomplete_part.as_ref();
-        let tails = part.map(|part| &part.object);
-        let others = (state.remote.old_tails.iter()).chain(&state.remote.takeover);
-        let spare = self.spare_part(&state.remote.object_id);
-        for tail in spare.iter().chain(tails).chain(others) {
-            let deleted = self.client.delete_object(tail).await;
-            deleted.during("deleting the incomplete part", state.remote.id())?;
+    /// Writes the bytes of an interrupted write again: the service may lose what it left.
+    pub(super) async fn repeat_write(&self, state: &mut UploadState) -> Result<()> {
+        if state.remote.is_interrupted && !state.remote.complete {
+            self.save_incomplete_part(state).await?;
+            state.offloaded = state.buffer.size();
+            state.buffer = self.new_buffer();
         }
-        state.remote.incomplete_part = None;
-        state.remote.old_tails.clear();
-        state.remote.takeover = None;
         Ok(())
     }
 
@@ -352,51 +339,34 @@ impl<C: Cloud> Inner<C> {
     }
 
     pub(super) async fn complete(&self, state: &mut UploadState) -> Result<()> {
-        if state.remote.complete {
-            match self.writes_once() {
-                true => self.retire_tail(state).await,
-                false => self.delete_last_tail(state).await,
+        if !state.remote.complete {
+            if state.remote.info.upload.is_final() && state.remote.counted.parts.is_empty() {
+                // A final upload is completed when it is concatenated; this one has no bytes.
+                return Ok(());
             }
-            return Ok(());
+            self.wait_for_parts(state).await?;
+            if state.pending_len() > 0 {
+                self.upload_last_part(state).await?;
+            }
         }
-        if state.remote.info.upload.is_final() && state.remote.counted.parts.is_empty() {
-            // A final upload is completed when it is concatenated; this one has no bytes.
-            return Ok(());
+        if !state.remote.complete {
+            let multipart = state.remote.multipart.clone();
+            if let Some(ranges) = state.remote.uncopied.take() {
+                let copied = self.copy_counted(state, &ranges).await;
+                let copied = copied.inspect_err(|_| state.remote.uncopied = Some(ranges));
+                state.remote.object_etag = Some(copied?);
+            } else if state.remote.counted.parts.is_empty() {
+                self.put_empty_object(state).await?;
+            } else if let Some(multipart) = multipart {
+                state.remote.object_etag = Some(self.complete_parts(state, &multipart).await?);
+            }
+            state.remote.complete = true;
+            state.remote.multipart = None;
+            state.remote.modified = SystemTime::now();
         }
-        self.wait_for_parts(state).await?;
-        if state.pending_len() > 0 {
-            self.upload_last_part(state).await?;
-        }
-        let has_old = !state.remote.old_tails.is_empty() || state.remote.takeover.is_some();
-        // A last part that this process has not sent may be refused: then the incomplete part counts again. And Garage may
-        // list no parts any more while its nodes do not know the object yet.
-        let is_atomic = !self.options.shared || self.options.conditional_writes;
-        let is_obsolete = state.remote.complete || state.has_sent_parts && is_atomic;
-        let is_kept = !self.writes_once() && !is_obsolete;
-        if !is_kept && (state.remote.incomplete_part.is_some() || has_old) {
-            self.delete_incomplete_part(state).await?;
-        }
-        if state.remote.complete {
-            state.committed = state.offset();
-            return Ok(());
-        }
-        let multipart = state.remote.multipart.clone();
-        if let Some(ranges) = state.remote.uncopied.take() {
-            let copied = self.copy_counted(state, &ranges).await;
-            let copied = copied.inspect_err(|_| state.remote.uncopied = Some(ranges));
-            state.remote.object_etag = Some(copied?);
-        } else if state.remote.counted.parts.is_empty() {
-            self.put_empty_object(state).await?;
-        } else if let Some(multipart) = multipart {
-            state.remote.object_etag = Some(self.complete_parts(state, &multipart).await?);
-        }
-        if is_kept {
-            self.delete_last_tail(state).await;
-        }
-        state.remote.complete = true;
-        state.remote.multipart = None;
         state.committed = state.offset();
-        state.remote.modified = SystemTime::now();
+        // Not before: a last part may be refused, and then the incomplete part counts again.
+        self.delete_last_tail(state).await;
         Ok(())
     }
 
@@ -492,6 +462,7 @@ impl<C: Cloud> Inner<C> {
         state.committed = start + len;
         counted.parts.pop();
         counted.offset = start;
+        tracing::warn!(id = %remote.id(), offset = state.committed, "the service refuses the last part, which is sent again");
         self.restart_parts(state, self.parts_in_doubt()).await?;
         self.save_plan(state).await?;
         Ok(true)

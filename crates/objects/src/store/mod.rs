@@ -283,6 +283,9 @@ impl<C: Cloud> Inner<C> {
                 let mut state = UploadState::new(remote, fence, self.new_buffer(), session);
                 state.writer_recorded =
                     self.options.shared || self.is_own_writer(&state.remote.info);
+                if lease.is_some() || !self.options.shared {
+                    self.repeat_write(&mut state).await?;
+                }
                 *cached = CachedState::Known(Box::new(state));
             }
         }
@@ -524,6 +527,14 @@ impl<C: Cloud> DeferLength for ObjectStore<C> {
 
 /// Time that an upload must be idle before others reclaim its memory.
 const IDLE_AFTER: Duration = Duration::from_millis(250);
+
+/// Waits for what another process is completing now.
+const COMPLETION_POLL_DELAYS: [Duration; 4] = [
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+];
 
 /// Names the action on an upload in the error of a call.
 pub(super) trait During<T> {

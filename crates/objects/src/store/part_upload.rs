@@ -91,8 +91,7 @@ impl<C: Cloud> Inner<C> {
             return Ok(());
         }
         let id = state.remote.id().clone();
-        let has_copy = self.spare_part(&state.remote.object_id).is_some();
-        let missing = || match has_copy {
+        let missing = || match self.has_copies() {
             false => StoreError::damaged(&id, "the object of its incomplete part is missing"),
             // The next request finds its copy.
             true => StoreError::Unavailable("the service has lost the object .part".into()),

@@ -1,11 +1,9 @@
 //! Reads the state of an upload from the cloud. It removes nothing; it writes the incomplete part for `commit.rs`, and the
 //! marker of a takeover.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::SystemTime};
 
+use futures_util::future::{try_join, try_join_all};
 use landfall::{
     store::{Result, StoreError, info::UploadInfo},
     upload::{Snapshot, UploadId, UploadKind},
@@ -13,28 +11,20 @@ use landfall::{
 use tokio_util::task::TaskTracker;
 
 use super::{
-    During as _, Inner,
+    COMPLETION_POLL_DELAYS, During as _, Inner,
     description::{StoredInfo, set_change_time, writer},
     layout::IMPLICIT,
     tails::{
-        IncompletePart, Tail, TailId, set_tail_writers, tail_name, tail_writers, takeover_name,
+        IncompletePart, START_METADATA, Tail, TailId, is_interrupted, set_tail_writers, tail_name,
+        tail_writers, takeover_name,
     },
 };
 use crate::cloud::{Cloud, Rules};
-use crate::{
-    Condition, ErrorKind, OWNER, ObjectHead, ObjectRef, PART_WRITER, Part, Payload, if_exists,
-};
+use crate::{Condition, ErrorKind, OWNER, ObjectHead, ObjectRef, PART_WRITER, Part, Payload};
 use crate::{CountedParts, CountedRanges, PartPlan};
 
 const PLAN: &str = "Parts";
 const MAX_TAKEOVERS: usize = 8;
-const START_METADATA: &str = "landfall-start";
-pub(super) const COMPLETION_POLL_DELAYS: [Duration; 4] = [
-    Duration::from_millis(50),
-    Duration::from_millis(100),
-    Duration::from_millis(200),
-    Duration::from_millis(400),
-];
 
 #[derive(Debug)]
 pub(super) struct RemoteState {
@@ -49,6 +39,8 @@ pub(super) struct RemoteState {
     pub(super) incomplete_part_bytes: u64,
     /// Objects of incomplete parts that do not count any more.
     pub(super) old_tails: Vec<ObjectRef>,
+    /// A write of `.part` was interrupted: what counts may be lost again.
+    pub(super) is_interrupted: bool,
     /// The incomplete part that counts, where each is written once.
     pub(super) chosen_tail: Option<TailId>,
     /// The number of the next object of an incomplete part, where each is written once.
@@ -88,6 +80,7 @@ impl RemoteState {
             incomplete_part: None,
             incomplete_part_bytes: 0,
             old_tails: Vec::new(),
+            is_interrupted: false,
             chosen_tail: None,
             next_tail: 0,
             late_parts: Vec::new(),
@@ -110,11 +103,7 @@ impl RemoteState {
     }
 
     fn remains(&self) -> Snapshot {
-        Snapshot {
-            upload: Arc::clone(&self.info.upload),
-            offset: 0,
-            modified: self.modified,
-        }
+        Snapshot::new(Arc::clone(&self.info.upload), 0, self.modified)
     }
 
     fn limit(&self) -> u64 {
@@ -209,6 +198,20 @@ impl RemoteState {
         found
     }
 
+    /// Chooses `.part`, or the longest of it and its copies if a write was interrupted: whatever was read before is in it.
+    pub(super) fn choose_copy(&mut self, mut tails: Vec<Tail>) -> Option<IncompletePart> {
+        self.is_interrupted = is_interrupted(&tails);
+        let rank = |tail: &Tail| match self.is_interrupted {
+            true => (tail.part.start, tail.part.len),
+            false => (u64::from(tail.writer.is_empty()), 0),
+        };
+        tails.sort_by_key(rank);
+        let chosen = tails.pop();
+        let old = tails.into_iter().map(|tail| tail.part.object);
+        self.old_tails = old.collect();
+        chosen.map(|tail| tail.part)
+    }
+
     fn count_incomplete_part(&mut self, found: Option<IncompletePart>) {
         let Some(mut part) = found else {
             return;
@@ -258,19 +261,17 @@ impl<C: Cloud> Inner<C> {
             }
             Some(multipart) => {
                 let parts = self.list_parts(&id, &remote.object_ref, multipart);
-                futures_util::future::try_join(parts, tails).await?
+                try_join(parts, tails).await?
             }
             None => (None, tails.await?),
         };
         if self.options.shared && self.writes_once() {
             self.learn_tail_writers(&mut remote.info, &tails).await?;
         }
-        let parts = match tails.first() {
-            Some(tail) if !self.writes_once() => {
-                self.list_hidden_parts(&remote, parts, tail.part.start)
-                    .await?
-            }
-            _ => parts,
+        let start = tails.iter().map(|tail| tail.part.start).max();
+        let parts = match start.filter(|_| !self.writes_once()) {
+            Some(start) => self.list_hidden_parts(&remote, parts, start).await?,
+            None => parts,
         };
         match parts {
             Some(mut parts) => {
@@ -300,7 +301,7 @@ impl<C: Cloud> Inner<C> {
         }
         let incomplete_part = match self.writes_once() {
             true => remote.choose_tail(tails),
-            false => tails.into_iter().next().map(|tail| tail.part),
+            false => remote.choose_copy(tails),
         };
         let settled_writer = incomplete_part
             .as_ref()
@@ -400,52 +401,6 @@ impl<C: Cloud> Inner<C> {
         Ok(parts)
     }
 
-    /// If the incomplete part has a copy, one of the two may be lost for a while or for good, or show what a killed process
-    /// was writing. If they still differ after a while, the longer one counts: whatever was read before is in it.
-    pub(super) async fn head_incomplete_part(
-        &self,
-        id: &UploadId,
-        object_id: &str,
-    ) -> Result<Option<IncompletePart>> {
-        let mut waits = COMPLETION_POLL_DELAYS.iter();
-        loop {
-            let part = self.head_part(id, self.layout.part(object_id));
-            let Some(spare) = self.spare_part(object_id) else {
-                return part.await;
-            };
-            let (part, spare) =
-                futures_util::future::try_join(part, self.head_part(id, spare)).await?;
-            let range = |part: &IncompletePart| (part.start, part.len);
-            // tusd or an earlier version has written it, or its copy was lost when that was overwritten, which is done first.
-            let is_alone = spare.is_none() || part.as_ref().is_some_and(|part| !part.has_start);
-            if is_alone || part.as_ref().map(range) == spare.as_ref().map(range) {
-                return Ok(part);
-            }
-            match waits.next() {
-                Some(wait) => tokio::time::sleep(*wait).await,
-                None => return Ok([spare, part].into_iter().flatten().max_by_key(range)),
-            }
-        }
-    }
-
-    async fn head_part(&self, id: &UploadId, object: ObjectRef) -> Result<Option<IncompletePart>> {
-        let head = if_exists(self.client.head_object(&object).await);
-        let head = head.during("reading the metadata of .part", id)?;
-        Ok(head.map(|mut head| {
-            let start = head.metadata.remove(START_METADATA);
-            let start = start.and_then(|start| start.parse().ok());
-            IncompletePart {
-                object,
-                start: start.unwrap_or_default(),
-                len: head.size,
-                etag: head.etag,
-                modified: head.modified,
-                has_start: start.is_some(),
-                writer: head.metadata.remove(PART_WRITER),
-            }
-        }))
-    }
-
     pub(super) async fn wait_for_object(
         &self,
         remote: &RemoteState,
@@ -510,30 +465,32 @@ impl<C: Cloud> Inner<C> {
             metadata.insert(PART_WRITER.into(), writer.to_owned());
         }
         let (client, writes) = (&self.client, Some(writes));
-        let mut objects = vec![object_ref];
-        if let Some(spare) = self.spare_part(&remote.object_id) {
-            // The one that counts is overwritten last.
-            let part = remote.incomplete_part.as_ref();
-            let is_last = part.is_some_and(|part| part.object == spare);
-            objects.insert(usize::from(is_last), spare);
+        let mut old = Vec::new();
+        if self.has_copies() {
+            let copy = self.new_copy(&remote.object_id, start);
+            let put = client.put_object(&copy, payload.clone(), &headers, Condition::None, writes);
+            put.await.during("writing a copy of .part", remote.id())?;
+            old = std::mem::replace(&mut remote.old_tails, vec![copy]);
+            let before = remote.incomplete_part.as_ref();
+            old.extend(before.map(|part| part.object.clone()));
+            old.retain(|old| *old != object_ref);
         }
-        for object in objects {
-            let payload = payload.clone();
-            let put = client.put_object(&object, payload, &headers, condition.clone(), writes);
-            let etag = put.await.during("writing .part", remote.id())?;
-            let before = remote.incomplete_part.replace(IncompletePart {
-                object,
-                start,
-                len,
-                etag,
-                modified: None,
-                has_start: true,
-                writer: None,
-            });
-            if self.writes_once() {
-                remote.old_tails.extend(before.map(|part| part.object));
-            }
+        let put = client.put_object(&object_ref, payload, &headers, condition, writes);
+        let deleted = try_join_all(old.iter().map(|old| client.delete_object(old)));
+        let (etag, _) = (try_join(put, deleted).await).during("writing .part", remote.id())?;
+        let before = remote.incomplete_part.replace(IncompletePart {
+            object: object_ref,
+            start,
+            len,
+            etag,
+            modified: None,
+            has_start: true,
+            writer: None,
+        });
+        if self.writes_once() {
+            remote.old_tails.extend(before.map(|part| part.object));
         }
+        remote.is_interrupted = false;
         remote.is_write_in_doubt = false;
         Ok(())
     }

@@ -136,11 +136,11 @@ impl UploadState {
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
-        Snapshot {
-            upload: Arc::clone(&self.remote.info.upload),
-            offset: self.committed,
-            modified: self.remote.modified,
-        }
+        let remote = &self.remote;
+        let upload = Arc::clone(&remote.info.upload);
+        let mut snapshot = Snapshot::new(upload, self.committed, remote.modified);
+        snapshot.is_settled = remote.complete || !remote.is_interrupted;
+        snapshot
     }
 }
 

@@ -1,21 +1,24 @@
 //! The objects of incomplete parts, each written once by its writer. A later writer's count before an earlier one's.
-//! A writer that takes over settles which of an earlier one counts, so that none that comes late makes an offset fall. The
-//! parts are not known here.
+//! A writer that takes over settles which of an earlier one counts, so that none that comes late makes an offset fall. Where
+//! `.part` is overwritten and the service may lose it then, they are its copies. The parts are not known here.
 
 use std::time::SystemTime;
 
+use futures_util::future::try_join;
 use landfall::{
     store::{Result, info::UploadInfo},
     upload::UploadId,
 };
 
-use super::{During as _, Inner};
-use crate::{ObjectRef, cloud::Cloud};
+use super::{COMPLETION_POLL_DELAYS, During as _, Inner};
+use crate::{ObjectRef, PART_WRITER, cloud::Cloud, if_exists};
 
 /// Description extension: the writers whose incomplete parts may count, the last one last, separated by spaces.
 const TAIL_WRITERS: &str = "Tails";
 /// From this number on, writers without an incomplete part are forgotten.
 const MAX_TAIL_WRITERS: usize = 8;
+/// Metadata of an object: the offset of its first byte.
+pub(super) const START_METADATA: &str = "landfall-start";
 /// The beginning of the end of an object's name that shows where its writer took over.
 const TAKEOVER: &str = "taken";
 
@@ -30,10 +33,10 @@ pub(super) struct IncompletePart {
     pub(super) writer: Option<String>,
 }
 
-/// An object of an incomplete part, where each is written once.
+/// An object of an incomplete part.
 #[derive(Debug)]
 pub(super) struct Tail {
-    /// The writer, as [`tail_name`] has it.
+    /// The writer, as [`tail_name`] has it; of a copy, its process; empty: it is `.part`.
     pub(super) writer: String,
     /// `None`: it has no bytes, and shows where its writer took over.
     pub(super) number: Option<u32>,
@@ -82,6 +85,16 @@ pub(super) fn takeover_name(accepted: Option<&TailId>) -> String {
     }
 }
 
+/// Returns whether a write of `.part` has not ended: its copy is written first, and stays until the next write.
+pub(super) fn is_interrupted(tails: &[Tail]) -> bool {
+    let range = |tail: &Tail| (tail.part.start, tail.part.len);
+    let (part, copies): (Vec<_>, _) = tails.iter().partition(|tail| tail.writer.is_empty());
+    let last = copies.into_iter().map(range).max();
+    // tusd writes no start.
+    let is_last = |tail: &&Tail| !tail.part.has_start || Some(range(tail)) == last;
+    last.is_some() && !part.iter().any(is_last)
+}
+
 /// Returns the writers whose incomplete parts may count, the last one last.
 pub(super) fn tail_writers(info: &UploadInfo) -> Vec<String> {
     let writers = info.extensions.get(TAIL_WRITERS);
@@ -103,7 +116,7 @@ pub(super) fn set_tail_writers(info: &mut UploadInfo, writers: &[String]) {
 impl<C: Cloud> Inner<C> {
     /// Returns the upload that a listed object is an incomplete part of, where each is written once.
     pub(super) fn tail_owner(&self, key: &str) -> Option<UploadId> {
-        let folder = self.layout.part("");
+        let folder = self.layout.tails("");
         let name = key
             .strip_prefix(&folder.key)
             .filter(|_| self.writes_once())?;
@@ -167,19 +180,60 @@ impl<C: Cloud> Inner<C> {
         if self.writes_once() {
             return self.list_tails(id, object_id).await;
         }
-        let part = self.head_incomplete_part(id, object_id).await?;
-        let tail = part.map(|part| Tail {
-            writer: String::new(),
-            number: Some(0),
-            accepted: None,
-            part,
-        });
-        Ok(tail.into_iter().collect())
+        let mut waits = COMPLETION_POLL_DELAYS.iter();
+        loop {
+            let part = self.head_part(id, self.layout.part(object_id));
+            let (part, mut tails) = match self.has_copies() {
+                true => try_join(part, self.list_tails(id, object_id)).await?,
+                false => (part.await?, Vec::new()),
+            };
+            tails.extend(part.map(|part| Tail {
+                writer: String::new(),
+                number: Some(0),
+                accepted: None,
+                part,
+            }));
+            match waits.next().filter(|_| is_interrupted(&tails)) {
+                Some(wait) => tokio::time::sleep(*wait).await,
+                None => return Ok(tails),
+            }
+        }
+    }
+
+    async fn head_part(&self, id: &UploadId, object: ObjectRef) -> Result<Option<IncompletePart>> {
+        let head = if_exists(self.client.head_object(&object).await);
+        let head = head.during("reading the metadata of .part", id)?;
+        Ok(head.map(|mut head| {
+            let start = head.metadata.remove(START_METADATA);
+            let start = start.and_then(|start| start.parse().ok());
+            IncompletePart {
+                object,
+                start: start.unwrap_or_default(),
+                len: head.size,
+                etag: head.etag,
+                modified: head.modified,
+                has_start: start.is_some(),
+                writer: head.metadata.remove(PART_WRITER),
+            }
+        }))
+    }
+
+    /// Returns whether `.part` is overwritten, and the service may lose an object then.
+    pub(super) fn has_copies(&self) -> bool {
+        !(self.options.safe_overwrites || self.options.conditional_writes || self.writes_once())
+    }
+
+    /// Names a copy of `.part`.
+    pub(super) fn new_copy(&self, object_id: &str, start: u64) -> ObjectRef {
+        let folder = self.layout.tails(object_id);
+        let (process, number) = (self.incarnation, rand::random::<u32>());
+        let key = format!("{}/{process:016x}/{start}.{number}", folder.key);
+        ObjectRef::new(folder.bucket, key)
     }
 
     /// Lists the objects of incomplete parts where each is written once.
     pub(super) async fn list_tails(&self, id: &UploadId, object_id: &str) -> Result<Vec<Tail>> {
-        let folder = self.layout.part(object_id);
+        let folder = self.layout.tails(object_id);
         let prefix = format!("{}/", folder.key);
         let (mut tails, mut after) = (Vec::new(), None);
         loop {

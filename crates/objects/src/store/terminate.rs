@@ -191,9 +191,8 @@ impl<C: Cloud> Inner<C> {
         object_id: &str,
     ) -> Result<bool> {
         let mut objects = vec![self.layout.part(object_id)];
-        objects.extend(self.spare_part(object_id));
         objects.extend(data.cloned());
-        if self.writes_once() {
+        if self.writes_once() || self.has_copies() {
             let tails = self.list_tails(id, object_id).await?;
             objects.extend(tails.into_iter().map(|tail| tail.part.object));
         }

@@ -85,7 +85,8 @@ impl<C: Cloud> Inner<C> {
         }
         // Otherwise the next one is another object.
         if !self.writes_once() {
-            remote.incomplete_part = self.head_incomplete_part(&id, &remote.object_id).await?;
+            let tails = self.find_tails(&id, &remote.object_id).await?;
+            remote.incomplete_part = remote.choose_copy(tails);
         }
         remote.etag = found.etag;
         remote.info.unverified_from = found.info.unverified_from;

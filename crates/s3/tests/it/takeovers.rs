@@ -308,59 +308,87 @@ async fn a_part_is_repeated_if_another_node_completes_the_upload_meanwhile() {
     assert_same(&read(&late, &upload).await, &bytes);
 }
 
-/// A cluster of Garage may lose an object, for a while or for good, if the connection of the request that overwrites it
-/// breaks. `true`: the copy is overwritten; the service loses the object.
+/// A cluster of Garage may lose an object, for a while or for good, if the connection of the request that writes it
+/// breaks. `true`: its copy is written; the write had its effect; the service loses the object after it was read.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_incomplete_part_that_the_service_loses_has_a_copy() {
     const LEN: usize = 20 * KIB;
-    const KILLS: [(bool, bool); 6] = [
-        (false, true),
+    const KILLS: [(bool, bool, bool); 6] = [
+        (true, true, true),
+        (false, false, true),
         // Only the copy is there now.
-        (false, true),
-        (false, false),
-        (true, false),
-        (true, true),
-        (false, true),
+        (true, true, false),
+        (false, true, true),
+        (false, true, false),
+        (true, false, false),
     ];
     let moto = Moto::shared();
     let proxy = Proxy::start(&moto.access());
     let access = moto.access().through_proxy(&proxy);
     let direct = client(&moto.access());
-    for (is_shared, start) in [(true, 5 * MIB), (false, 0)] {
+    for (is_shared, start) in [(true, 0), (false, 5 * MIB)] {
         let mut options = options(&moto.bucket("lost-part"));
         (options.shared, options.safe_overwrites) = (is_shared, false);
         let node = || S3Store::new(client(&access), options.clone()).unwrap();
-        let bytes = pattern(11, start + (KILLS.len() + 3) * LEN);
+        let bytes = pattern(11, start + (2 * KILLS.len() + 3) * LEN);
         let mut writer = node();
         let upload = create(&writer, bytes.len() as u64).await;
         let id = &upload.id;
-        let name = id.as_str().split('+').next().unwrap();
-        let part = ObjectRef::new(&options.bucket, format!("up/{name}.part"));
-        let copy = ObjectRef::new(&options.bucket, format!("up/.landfall/parts/{name}"));
-        append(&writer, id, 1, &bytes.slice(..start + LEN)).await;
-        let mut acknowledged = start + LEN;
-        for ((of_copy, is_lost), fence) in KILLS.into_iter().zip(2..) {
-            let object = if of_copy { &copy } else { &part };
-            let rule = Rule::on(Operation::PutObject).key_ends(object.key.clone());
-            proxy.inject(rule.once(), Fault::Kill);
-            let (_, mut killed) = writer.resume(id, Fence(fence)).await.unwrap();
-            let piece = bytes.slice(acknowledged..acknowledged + LEN);
+        if start > 0 {
+            append(&writer, id, 1, &bytes.slice(..start + LEN)).await;
+        }
+        let mut seen = if start > 0 { start + LEN } else { 0 };
+        for ((of_copy, has_effect, is_lost), fence) in KILLS.into_iter().zip(1..) {
+            let before = leftovers(&direct, &options).await;
+            let rule = Rule::on(Operation::PutObject);
+            let rule = rule.matching(move |call| match of_copy {
+                true => call.key.contains("/tails/"),
+                false => call.key.ends_with(".part"),
+            });
+            let fault = if has_effect {
+                Fault::KillAfter
+            } else {
+                Fault::Kill
+            };
+            proxy.inject(rule.once(), fault);
+            let (_, mut killed) = writer.resume(id, Fence(2 * fence)).await.unwrap();
+            let piece = bytes.slice(seen..seen + LEN);
             killed.write(&mut pieces(&piece)).await.unwrap();
             killed.commit().await.unwrap_err();
             drop((killed, writer));
             proxy.revive();
+
+            let found = node().load(id).await.unwrap();
+            if found.is_settled {
+                assert!(found.offset >= seen as u64, "{} < {seen}", found.offset);
+                seen = usize::try_from(found.offset).unwrap();
+            }
             if is_lost {
-                direct.delete_object(object).await.unwrap();
+                // The object that was being written.
+                let keys = leftovers(&direct, &options).await.into_iter();
+                let lost = keys.filter(|key| match of_copy {
+                    true => !before.contains(key),
+                    false => key.ends_with(".part"),
+                });
+                for key in lost {
+                    let object = ObjectRef::new(&options.bucket, key);
+                    direct.delete_object(&object).await.unwrap();
+                }
             }
             writer = node();
-            let found = writer.load(id).await.unwrap().offset;
-            assert!(found >= acknowledged as u64, "{found} < {acknowledged}");
-            acknowledged = usize::try_from(found).unwrap();
+            let (resumed, _) = writer.resume(id, Fence(2 * fence + 1)).await.unwrap();
+            assert!(resumed.is_settled);
+            assert!(resumed.offset >= seen as u64, "{} < {seen}", resumed.offset);
+            seen = usize::try_from(resumed.offset).unwrap();
+            let read = node().load(id).await.unwrap();
+            assert_eq!((read.is_settled, read.offset), (true, resumed.offset));
+            let left = leftovers(&direct, &options).await;
+            assert!(left.len() <= 2, "more than one copy: {left:?}");
         }
-        let middle = acknowledged + LEN;
-        append(&writer, id, 10, &bytes.slice(acknowledged..middle)).await;
-        append(&node(), id, 11, &bytes.slice(middle..)).await;
-        finish(&node(), &upload, 12).await;
+        let middle = seen + LEN;
+        append(&writer, id, 20, &bytes.slice(seen..middle)).await;
+        append(&node(), id, 21, &bytes.slice(middle..)).await;
+        finish(&node(), &upload, 22).await;
         assert_same(&read(&writer, &upload).await, &bytes);
         assert_eq!(leftovers(&direct, &options).await, [] as [String; 0]);
 
@@ -382,7 +410,7 @@ async fn leftovers(client: &Client, options: &S3Options) -> Vec<String> {
         .objects
         .into_iter()
         .map(|object| object.key);
-    keys.filter(|key| key.ends_with(".part") || key.contains("/parts/"))
+    keys.filter(|key| key.ends_with(".part") || key.contains("/tails/"))
         .collect()
 }
 

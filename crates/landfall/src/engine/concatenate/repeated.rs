@@ -149,10 +149,6 @@ impl Engine {
 
     fn inspected_final(&self, upload: Arc<Upload>) -> Inspected {
         let offset = upload.length.unwrap_or_default();
-        self.with_expiry(Snapshot {
-            offset,
-            modified: std::time::SystemTime::now(),
-            upload,
-        })
+        self.with_expiry(Snapshot::new(upload, offset, std::time::SystemTime::now()))
     }
 }

@@ -340,11 +340,7 @@ impl LiveUpload {
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
-        Snapshot {
-            upload: self.upload.clone(),
-            offset: self.offset(),
-            modified: SystemTime::now(),
-        }
+        Snapshot::new(self.upload.clone(), self.offset(), SystemTime::now())
     }
 
     pub(super) fn take_unemitted(&self) -> Option<u64> {

@@ -58,11 +58,11 @@ impl FileState {
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
-        Snapshot {
-            upload: Arc::clone(&self.record.info.upload),
-            offset: self.offset,
-            modified: self.data.modified_last(&self.info),
-        }
+        Snapshot::new(
+            Arc::clone(&self.record.info.upload),
+            self.offset,
+            self.data.modified_last(&self.info),
+        )
     }
 }
 

@@ -290,11 +290,7 @@ async fn create(store: &MemoryBucket) -> UploadId {
     let mut upload = Upload::new(UploadId::random(), Some(100));
     store.assign_id(&mut upload).await.unwrap();
     let upload = store.create(upload).await.unwrap();
-    let snapshot = Snapshot {
-        upload,
-        offset: 0,
-        modified: SystemTime::now(),
-    };
+    let snapshot = Snapshot::new(upload, 0, SystemTime::now());
     store.record(&snapshot, due(&snapshot));
     snapshot.upload.id.clone()
 }
@@ -640,11 +636,7 @@ async fn a_short_upload_costs_no_object() {
     let store = ObjectStore::new(cloud.clone(), StoreOptions::new("bucket")).unwrap();
     let id = create(&store).await;
     let upload = store.load(&id).await.unwrap().upload;
-    let done = Snapshot {
-        upload,
-        offset: 100,
-        modified: SystemTime::now(),
-    };
+    let done = Snapshot::new(upload, 100, SystemTime::now());
     store.record(&done, None);
     store.flush_due_times().await.unwrap();
     assert!(cloud.segments().is_empty());

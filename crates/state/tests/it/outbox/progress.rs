@@ -225,11 +225,7 @@ async fn nothing_overtakes_the_first_attempt_of_the_creation() {
         outbox.emit(event(EventKind::Created, &upload)).await;
         progress_sink.emit_progress(progress(&upload, 1));
         progress_sink.emit_progress(progress(&upload, 2));
-        let snapshot = |upload: Arc<Upload>| Snapshot {
-            upload,
-            offset: 2,
-            modified: SystemTime::now(),
-        };
+        let snapshot = |upload: Arc<Upload>| Snapshot::new(upload, 2, SystemTime::now());
         let (snapshot, other) = (snapshot(upload.clone()), snapshot(self::upload()));
         let request = RequestInfo::default();
         let finish = hooks.before_finish(&request, &snapshot);
