@@ -14,6 +14,8 @@ export class Upload {
     this.url = null
     /** The acknowledged offset. */
     this.acknowledged = 0
+    /** The method of the request that acknowledged it. */
+    this.method = 'POST'
     /** The maximum offset, from bytes sent without a checksum. */
     this.furthest = 0
     /** `growing`, `complete`, `ending` (a DELETE is running), `gone`, `abandoned` (it expires). */
@@ -31,13 +33,15 @@ export class Upload {
   }
 
   /** Records an acknowledged offset. Without a length, the upload is not complete. */
-  tell(offset, { isDeferred = false, restartsRemoved = false } = {}) {
+  tell(method, offset, { isDeferred = false, restartsRemoved = false } = {}) {
     if (restartsRemoved && this.isRestarted(offset)) this.acknowledged = 0
     const story = `${this.state}, ${this.fate}, denied: ${this.isDenied}`
-    assert.ok(offset >= this.acknowledged, `${this.url} went from ${this.acknowledged} to ${offset} (${story})`)
+    const fall = `went from ${this.acknowledged} (${this.method}) to ${offset} (${method})`
+    assert.ok(offset >= this.acknowledged, `${this.url} ${fall} (${story})`)
     assert.ok(offset <= this.furthest, `${this.url} is at ${offset}, and only ${this.furthest} were sent`)
     assert.ok(this.fate !== 'rejected' || offset < this.length, `${this.url} is complete, and was rejected`)
     this.acknowledged = offset
+    this.method = method
     if (offset === this.length && !isDeferred) this.state = 'complete'
   }
 
@@ -132,7 +136,7 @@ export class Client {
         upload.expires = Date.parse(told['upload-expires'])
       }
       upload.furthest = body?.length ?? 0
-      if (body) upload.tell(Number(told['upload-offset']))
+      if (body) upload.tell('POST', Number(told['upload-offset']))
     } catch (error) {
       await this.#endure(error)
       return false
@@ -170,7 +174,7 @@ export class Client {
         } else {
           assert.equal(status, 204, `PATCH of ${upload.url} at ${start}`)
           assert.equal(Number(told['upload-offset']), start + size)
-          upload.tell(start + size)
+          upload.tell('PATCH', start + size)
         }
       } catch (error) {
         await this.#endure(error)
@@ -192,7 +196,7 @@ export class Client {
         if (status !== 423) {
           assert.equal(status, 200, `HEAD of ${upload.url} (${upload.state}, ${upload.fate})`)
           // A length sent with the last bytes is stored after them, so it may have to be sent again.
-          upload.tell(Number(headers['upload-offset']), {
+          upload.tell('HEAD', Number(headers['upload-offset']), {
             isDeferred: 'upload-defer-length' in headers,
             restartsRemoved: this.restartsRemoved,
           })
@@ -212,7 +216,7 @@ export class Client {
     upload.furthest = start + body.length
     try {
       const { status } = await this.#ask('PATCH', upload.url, { headers: { ...BYTES, 'Upload-Offset': start }, body })
-      if (status === 204) upload.tell(start + body.length)
+      if (status === 204) upload.tell('PATCH', start + body.length)
       else assert.ok(upload.isOver(status), `PATCH of ${upload.url}: ${status}`)
     } catch (error) {
       await this.#endure(error)
