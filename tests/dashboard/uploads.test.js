@@ -203,7 +203,7 @@ testInBrowsers('a deleted upload is not among the completed ones, and a denied o
     // Nothing of it is left to delete.
     await operator.row('gone.txt').getByRole('button', { name: 'Remove from the list gone.txt' }).click();
     const dialog = tab.getByRole('dialog', { name: 'Remove this upload from the list?' });
-    await operator.says(dialog, /gone\.txt: nothing of it is in the store\. Only the entry in the list is deleted\./);
+    await operator.says(dialog, /gone\.txt: it is no longer in the store\. Its entry in the list is deleted, with anything that may remain of it\./);
     await dialog.getByRole('button', { name: 'Remove', exact: true }).click();
     await operator.row('gone.txt').waitFor({ state: 'detached' });
     assert.equal(await landfall.count(), 2);

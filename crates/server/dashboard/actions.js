@@ -31,7 +31,7 @@ export async function remove(upload) {
     no: 'Keep',
   } : {
     title: 'Remove this upload from the list?',
-    message: `${name}: nothing of it is in the store. Only the entry in the list is deleted.`,
+    message: `${name}: it is no longer in the store. Its entry in the list is deleted, with anything that may remain of it.`,
     yes: 'Remove',
     no: 'Keep',
   });

@@ -115,7 +115,7 @@ function outbox(stats) {
       `${number(transport.delivered)} delivered`,
       ...(transport.failed > 0 ? [`${count(transport.failed, 'attempt')} failed`] : []),
     ].join(', ')]);
-    pairs.push(['Queued', `${number(stats.queued)} of ${count(stats.limit, 'event')}`]);
+    pairs.push(['Capacity', `${count(stats.limit, 'event')}, ${number(stats.queued)} queued or reserved for running uploads`]);
     return [definitions(pairs)];
   });
 }

@@ -143,10 +143,13 @@ impl<C: Cloud> Inner<C> {
     /// Deletes the incomplete part of a complete upload. One that stays does no harm.
     async fn delete_last_tail(&self, state: &mut UploadState) {
         let remote = &mut state.remote;
-        let part = remote.incomplete_part.take().map(|part| part.object);
-        let others = part.into_iter().chain(remote.takeover.take());
-        let tails = others.chain(std::mem::take(&mut remote.old_tails));
-        self.delete_tails(tails.collect()).await;
+        let mut tails = std::mem::take(&mut remote.old_tails);
+        tails.extend(remote.takeover.take());
+        tails.extend(remote.incomplete_part.take().map(|part| part.object));
+        if self.has_copies() && !tails.is_empty() {
+            tails.extend(self.layout.copies(&remote.object_id));
+        }
+        self.delete_tails(tails).await;
     }
 
     /// Writes the bytes of an interrupted write again: the service may lose what it left.

@@ -154,19 +154,14 @@ impl<C: Cloud> Inner<C> {
             && !state.remote.is_in_doubt;
         // If this call is dropped, its parts are still in flight.
         state.remote.is_in_doubt = true;
+        let (upload, object_ref) = (&state.remote.info.upload, &state.remote.object_ref);
         let multipart = match state.remote.multipart.clone().filter(|_| unused) {
             Some(multipart) => multipart,
-            None => {
-                self.create_multipart(&state.remote.info.upload, &state.remote.object_ref)
-                    .await?
-            }
+            None => self.create_multipart(upload, object_ref).await?,
         };
-        let parts = self
-            .upload_all_parts(&id, &state.remote.object_ref, &multipart, sources, plan)
-            .await;
-        let completed = match parts {
+        let parts = self.upload_all_parts(&id, object_ref, &multipart, sources, plan);
+        let completed = match parts.await {
             Ok(parts) => {
-                let (upload, object_ref) = (&state.remote.info.upload, &state.remote.object_ref);
                 let completed = self.complete_multipart(upload, object_ref, &multipart, &parts);
                 completed.await.during(COMPLETING, &id)
             }
@@ -178,7 +173,6 @@ impl<C: Cloud> Inner<C> {
             Err(error) => {
                 // The upload's own stays: the next attempt overwrites its parts.
                 if !is_own {
-                    let object_ref = &state.remote.object_ref;
                     let _ = self.client.abort_multipart(object_ref, &multipart).await;
                 }
                 return Err(error);

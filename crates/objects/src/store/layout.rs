@@ -5,7 +5,7 @@
 //! | the bytes of a completed upload | prefix + object id, or the key of a template or hook |
 //! | the description | prefix + object id + `.info` |
 //! | bytes too few for a part | prefix + object id + `.part` |
-//! | the same, where the service may lose an object that is overwritten | below prefix + `.landfall/tails/` + object id |
+//! | the same, where the service may lose an object that is overwritten | prefix + `.landfall/parts/0/` or `1/` + object id |
 //!
 //! In S3, an upload id is `object id + multipart upload id` (as in tusd) or the object id alone; elsewhere it is the
 //! object id, and the bytes too few for a part are below `.landfall/tails/`.
@@ -34,6 +34,8 @@ pub(super) const MULTIPART: &str = "MultipartUpload";
 
 /// Below the reserved prefix.
 const TAILS: &str = "tails/";
+/// Below the reserved prefix.
+const COPIES: &str = "parts/";
 
 /// The multipart upload that nothing names.
 pub(super) const IMPLICIT: &str = "-";
@@ -91,15 +93,15 @@ impl Layout {
     /// Returns the object for the bytes that are too few for a part. Where tusd takes the objects whose keys
     /// begin with that of an upload for its parts, it has another prefix.
     pub(super) fn part(&self, object_id: &str) -> ObjectRef {
-        match self.implicit_multipart {
-            true => self.tails(object_id),
-            false => self.data(&format!("{object_id}{PART}")),
-        }
+        self.data(&match self.implicit_multipart {
+            true => format!("{RESERVED_PREFIX}{TAILS}{object_id}"),
+            false => format!("{object_id}{PART}"),
+        })
     }
 
-    /// Returns the folder of the objects of incomplete parts that are written once.
-    pub(super) fn tails(&self, object_id: &str) -> ObjectRef {
-        self.data(&format!("{RESERVED_PREFIX}{TAILS}{object_id}"))
+    /// Returns the two objects that are copies of `.part` by turns.
+    pub(super) fn copies(&self, object_id: &str) -> [ObjectRef; 2] {
+        [0, 1].map(|turn| self.data(&format!("{RESERVED_PREFIX}{COPIES}{turn}/{object_id}")))
     }
 
     /// Returns the names of the description and of the multipart upload in an id.

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use futures_util::future::{try_join, try_join_all};
+use futures_util::future::try_join;
 use landfall::{
     store::{Result, StoreError, info::UploadInfo},
     upload::{Snapshot, UploadId, UploadKind},
@@ -41,6 +41,8 @@ pub(super) struct RemoteState {
     pub(super) old_tails: Vec<ObjectRef>,
     /// A write of `.part` was interrupted: what counts may be lost again.
     pub(super) is_interrupted: bool,
+    /// The turn of the copy of `.part` that is written next.
+    next_copy: usize,
     /// The incomplete part that counts, where each is written once.
     pub(super) chosen_tail: Option<TailId>,
     /// The number of the next object of an incomplete part, where each is written once.
@@ -81,6 +83,7 @@ impl RemoteState {
             incomplete_part_bytes: 0,
             old_tails: Vec::new(),
             is_interrupted: false,
+            next_copy: 0,
             chosen_tail: None,
             next_tail: 0,
             late_parts: Vec::new(),
@@ -201,15 +204,16 @@ impl RemoteState {
     /// Chooses `.part`, or the longest of it and its copies if a write was interrupted: whatever was read before is in it.
     pub(super) fn choose_copy(&mut self, mut tails: Vec<Tail>) -> Option<IncompletePart> {
         self.is_interrupted = is_interrupted(&tails);
-        let rank = |tail: &Tail| match self.is_interrupted {
-            true => (tail.part.start, tail.part.len),
-            false => (u64::from(tail.writer.is_empty()), 0),
-        };
-        tails.sort_by_key(rank);
-        let chosen = tails.pop();
-        let old = tails.into_iter().map(|tail| tail.part.object);
-        self.old_tails = old.collect();
-        chosen.map(|tail| tail.part)
+        let copies = tails.iter().filter(|tail| tail.number.is_some());
+        let last = copies.max_by_key(|tail| tail.part.range());
+        self.next_copy = usize::from(last.is_some_and(|last| last.number == Some(0)));
+        match self.is_interrupted {
+            true => tails.sort_by_key(|tail| tail.part.range()),
+            false => tails.sort_by_key(|tail| tail.number.is_none()),
+        }
+        let chosen = tails.pop()?;
+        self.old_tails = tails.into_iter().map(|tail| tail.part.object).collect();
+        Some(chosen.part)
     }
 
     fn count_incomplete_part(&mut self, found: Option<IncompletePart>) {
@@ -465,20 +469,17 @@ impl<C: Cloud> Inner<C> {
             metadata.insert(PART_WRITER.into(), writer.to_owned());
         }
         let (client, writes) = (&self.client, Some(writes));
-        let mut old = Vec::new();
+        let copies = self.layout.copies(&remote.object_id);
         if self.has_copies() {
-            let copy = self.new_copy(&remote.object_id, start);
-            let put = client.put_object(&copy, payload.clone(), &headers, Condition::None, writes);
+            // Not over the longest one, which may be the only one that is whole.
+            let copy = &copies[remote.next_copy];
+            let put = client.put_object(copy, payload.clone(), &headers, Condition::None, writes);
             put.await.during("writing a copy of .part", remote.id())?;
-            old = std::mem::replace(&mut remote.old_tails, vec![copy]);
-            let before = remote.incomplete_part.as_ref();
-            old.extend(before.map(|part| part.object.clone()));
-            old.retain(|old| *old != object_ref);
+            remote.next_copy ^= 1;
         }
         let put = client.put_object(&object_ref, payload, &headers, condition, writes);
-        let deleted = try_join_all(old.iter().map(|old| client.delete_object(old)));
-        let (etag, _) = (try_join(put, deleted).await).during("writing .part", remote.id())?;
-        let before = remote.incomplete_part.replace(IncompletePart {
+        let etag = put.await.during("writing .part", remote.id())?;
+        let part = IncompletePart {
             object: object_ref,
             start,
             len,
@@ -486,7 +487,13 @@ impl<C: Cloud> Inner<C> {
             modified: None,
             has_start: true,
             writer: None,
-        });
+        };
+        let before = remote.incomplete_part.as_ref().map(IncompletePart::range);
+        if self.has_copies() && before > Some(part.range()) {
+            let deleted = client.delete_object(&copies[remote.next_copy]).await;
+            deleted.during("deleting a copy of .part", remote.id())?;
+        }
+        let before = remote.incomplete_part.replace(part);
         if self.writes_once() {
             remote.old_tails.extend(before.map(|part| part.object));
         }

@@ -4,7 +4,7 @@
 
 use std::time::SystemTime;
 
-use futures_util::future::try_join;
+use futures_util::future::try_join_all;
 use landfall::{
     store::{Result, info::UploadInfo},
     upload::UploadId,
@@ -33,12 +33,18 @@ pub(super) struct IncompletePart {
     pub(super) writer: Option<String>,
 }
 
+impl IncompletePart {
+    pub(super) fn range(&self) -> (u64, u64) {
+        (self.start, self.len)
+    }
+}
+
 /// An object of an incomplete part.
 #[derive(Debug)]
 pub(super) struct Tail {
-    /// The writer, as [`tail_name`] has it; of a copy, its process; empty: it is `.part`.
+    /// The writer, as [`tail_name`] has it; empty: it is `.part`, or a copy of it.
     pub(super) writer: String,
-    /// `None`: it has no bytes, and shows where its writer took over.
+    /// `None`: it has no bytes, and shows where its writer took over; of `.part` and its copies, the turn of the copy.
     pub(super) number: Option<u32>,
     /// The one that counted when its writer took over: a later one of an earlier writer is late.
     pub(super) accepted: Option<TailId>,
@@ -85,13 +91,12 @@ pub(super) fn takeover_name(accepted: Option<&TailId>) -> String {
     }
 }
 
-/// Returns whether a write of `.part` has not ended: its copy is written first, and stays until the next write.
+/// Returns whether a write of `.part` has not ended: its copy is written first, and stays until the write after the next.
 pub(super) fn is_interrupted(tails: &[Tail]) -> bool {
-    let range = |tail: &Tail| (tail.part.start, tail.part.len);
-    let (part, copies): (Vec<_>, _) = tails.iter().partition(|tail| tail.writer.is_empty());
-    let last = copies.into_iter().map(range).max();
+    let (part, copies): (Vec<_>, _) = tails.iter().partition(|tail| tail.number.is_none());
+    let last = copies.into_iter().map(|tail| tail.part.range()).max();
     // tusd writes no start.
-    let is_last = |tail: &&Tail| !tail.part.has_start || Some(range(tail)) == last;
+    let is_last = |tail: &&Tail| !tail.part.has_start || Some(tail.part.range()) == last;
     last.is_some() && !part.iter().any(is_last)
 }
 
@@ -116,7 +121,7 @@ pub(super) fn set_tail_writers(info: &mut UploadInfo, writers: &[String]) {
 impl<C: Cloud> Inner<C> {
     /// Returns the upload that a listed object is an incomplete part of, where each is written once.
     pub(super) fn tail_owner(&self, key: &str) -> Option<UploadId> {
-        let folder = self.layout.tails("");
+        let folder = self.layout.part("");
         let name = key
             .strip_prefix(&folder.key)
             .filter(|_| self.writes_once())?;
@@ -182,17 +187,13 @@ impl<C: Cloud> Inner<C> {
         }
         let mut waits = COMPLETION_POLL_DELAYS.iter();
         loop {
-            let part = self.head_part(id, self.layout.part(object_id));
-            let (part, mut tails) = match self.has_copies() {
-                true => try_join(part, self.list_tails(id, object_id)).await?,
-                false => (part.await?, Vec::new()),
-            };
-            tails.extend(part.map(|part| Tail {
-                writer: String::new(),
-                number: Some(0),
-                accepted: None,
-                part,
-            }));
+            let mut objects = vec![self.layout.part(object_id)];
+            if self.has_copies() {
+                objects.extend(self.layout.copies(object_id));
+            }
+            let heads = objects.into_iter().zip(0_u32..);
+            let heads = heads.map(|(object, n)| self.head_part(id, object, n));
+            let tails: Vec<_> = try_join_all(heads).await?.into_iter().flatten().collect();
             match waits.next().filter(|_| is_interrupted(&tails)) {
                 Some(wait) => tokio::time::sleep(*wait).await,
                 None => return Ok(tails),
@@ -200,21 +201,28 @@ impl<C: Cloud> Inner<C> {
         }
     }
 
-    async fn head_part(&self, id: &UploadId, object: ObjectRef) -> Result<Option<IncompletePart>> {
+    /// Reads the metadata of `.part`, if `n` is 0, or else of a copy.
+    async fn head_part(&self, id: &UploadId, object: ObjectRef, n: u32) -> Result<Option<Tail>> {
         let head = if_exists(self.client.head_object(&object).await);
-        let head = head.during("reading the metadata of .part", id)?;
-        Ok(head.map(|mut head| {
-            let start = head.metadata.remove(START_METADATA);
-            let start = start.and_then(|start| start.parse().ok());
-            IncompletePart {
-                object,
-                start: start.unwrap_or_default(),
-                len: head.size,
-                etag: head.etag,
-                modified: head.modified,
-                has_start: start.is_some(),
-                writer: head.metadata.remove(PART_WRITER),
-            }
+        let Some(mut head) = head.during("reading the metadata of .part", id)? else {
+            return Ok(None);
+        };
+        let start = head.metadata.remove(START_METADATA);
+        let start = start.and_then(|start| start.parse().ok());
+        let part = IncompletePart {
+            object,
+            start: start.unwrap_or_default(),
+            len: head.size,
+            etag: head.etag,
+            modified: head.modified,
+            has_start: start.is_some(),
+            writer: head.metadata.remove(PART_WRITER),
+        };
+        Ok(Some(Tail {
+            writer: String::new(),
+            number: n.checked_sub(1),
+            accepted: None,
+            part,
         }))
     }
 
@@ -223,17 +231,9 @@ impl<C: Cloud> Inner<C> {
         !(self.options.safe_overwrites || self.options.conditional_writes || self.writes_once())
     }
 
-    /// Names a copy of `.part`.
-    pub(super) fn new_copy(&self, object_id: &str, start: u64) -> ObjectRef {
-        let folder = self.layout.tails(object_id);
-        let (process, number) = (self.incarnation, rand::random::<u32>());
-        let key = format!("{}/{process:016x}/{start}.{number}", folder.key);
-        ObjectRef::new(folder.bucket, key)
-    }
-
     /// Lists the objects of incomplete parts where each is written once.
     pub(super) async fn list_tails(&self, id: &UploadId, object_id: &str) -> Result<Vec<Tail>> {
-        let folder = self.layout.tails(object_id);
+        let folder = self.layout.part(object_id);
         let prefix = format!("{}/", folder.key);
         let (mut tails, mut after) = (Vec::new(), None);
         loop {

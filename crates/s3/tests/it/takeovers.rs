@@ -342,7 +342,7 @@ async fn an_incomplete_part_that_the_service_loses_has_a_copy() {
             let before = leftovers(&direct, &options).await;
             let rule = Rule::on(Operation::PutObject);
             let rule = rule.matching(move |call| match of_copy {
-                true => call.key.contains("/tails/"),
+                true => call.key.contains("/parts/"),
                 false => call.key.ends_with(".part"),
             });
             let fault = if has_effect {
@@ -363,14 +363,15 @@ async fn an_incomplete_part_that_the_service_loses_has_a_copy() {
                 assert!(found.offset >= seen as u64, "{} < {seen}", found.offset);
                 seen = usize::try_from(found.offset).unwrap();
             }
-            if is_lost {
+            // A node that is alone has written it again.
+            if is_lost && !found.is_settled {
                 // The object that was being written.
-                let keys = leftovers(&direct, &options).await.into_iter();
-                let lost = keys.filter(|key| match of_copy {
-                    true => !before.contains(key),
-                    false => key.ends_with(".part"),
+                let found = leftovers(&direct, &options).await.into_iter();
+                let lost = found.filter(|object| match of_copy {
+                    true => !before.contains(object),
+                    false => object.0.ends_with(".part"),
                 });
-                for key in lost {
+                for (key, _) in lost {
                     let object = ObjectRef::new(&options.bucket, key);
                     direct.delete_object(&object).await.unwrap();
                 }
@@ -382,35 +383,30 @@ async fn an_incomplete_part_that_the_service_loses_has_a_copy() {
             seen = usize::try_from(resumed.offset).unwrap();
             let read = node().load(id).await.unwrap();
             assert_eq!((read.is_settled, read.offset), (true, resumed.offset));
-            let left = leftovers(&direct, &options).await;
-            assert!(left.len() <= 2, "more than one copy: {left:?}");
         }
         let middle = seen + LEN;
         append(&writer, id, 20, &bytes.slice(seen..middle)).await;
         append(&node(), id, 21, &bytes.slice(middle..)).await;
         finish(&node(), &upload, 22).await;
         assert_same(&read(&writer, &upload).await, &bytes);
-        assert_eq!(leftovers(&direct, &options).await, [] as [String; 0]);
+        assert_eq!(leftovers(&direct, &options).await, []);
 
         let removed = create(&writer, bytes.len() as u64).await;
         append(&writer, &removed.id, 1, &bytes.slice(..LEN)).await;
         assert_eq!(leftovers(&direct, &options).await.len(), 2);
         let terminator = writer.capabilities().terminator.unwrap();
         assert!(terminator.terminate(&removed, Fence(2)).await.unwrap());
-        assert_eq!(leftovers(&direct, &options).await, [] as [String; 0]);
+        assert_eq!(leftovers(&direct, &options).await, []);
     }
 }
 
-/// Returns the keys of incomplete parts and their copies.
-async fn leftovers(client: &Client, options: &S3Options) -> Vec<String> {
+/// Returns the keys and tags of incomplete parts and their copies.
+async fn leftovers(client: &Client, options: &S3Options) -> Vec<(String, String)> {
     let page = client.list_objects(&options.bucket, "up/", None, 1000);
-    let keys = page
-        .await
-        .unwrap()
-        .objects
-        .into_iter()
-        .map(|object| object.key);
-    keys.filter(|key| key.ends_with(".part") || key.contains("/tails/"))
+    let objects = page.await.unwrap().objects.into_iter();
+    let found = objects.map(|object| (object.key, object.etag));
+    found
+        .filter(|(key, _)| key.ends_with(".part") || key.contains("/parts/"))
         .collect()
 }
 

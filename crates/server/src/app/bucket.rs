@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow};
 use landfall::Composer;
 use landfall_s3::{
     S3Options, S3Store, UploadIds,
@@ -37,10 +37,8 @@ pub(super) struct Bucket {
 impl Bucket {
     pub(super) async fn open(settings: &Settings, name: &str) -> anyhow::Result<(Self, Composer)> {
         let prober = s3::probe_client(&settings.s3)?;
-        let found = match s3::probe(&prober, &settings.s3, name).await {
-            Ok(found) => found,
-            Err(diagnosis) => bail!("{diagnosis}"),
-        };
+        let found = s3::probe(&prober, &settings.s3, name).await;
+        let found = found.map_err(|diagnosis| anyhow!("{diagnosis}"))?;
         let prefix = &settings.s3.object_prefix;
         if found != BucketProbe::NoListing && s3::is_odd_prefix(prefix) {
             let is_kept = keeps_prefix(&prober, name, prefix).await;

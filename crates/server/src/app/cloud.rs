@@ -24,7 +24,7 @@ use super::{
 use crate::{
     clouds::{azure_client, diagnose_azure, diagnose_gcs, gcs_client, probe_limits},
     diagnosis::Diagnosis,
-    settings::{Azure, CLOUD_MAX_PARTS, CLOUD_PART_SIZE, Gcs, LeaseKind, Leases, Settings},
+    settings::{CLOUD_MAX_PARTS, CLOUD_PART_SIZE, LeaseKind, Leases, Settings},
 };
 
 /// Nothing uses the URL that is signed at the start.
@@ -77,16 +77,10 @@ impl CloudStorage {
         }
         require_signatures(settings, &prober, name, ("--gcs-download", gcs.redirects)).await?;
         let client = gcs_client(gcs, CallLimits::default())?;
-        let mut direct = landfall_direct::Bucket::new(client.clone());
-        if settings.direct.endpoint.is_some() {
-            let endpoint = settings.direct.endpoint.clone();
-            let of_clients = Gcs {
-                endpoint,
-                ..gcs.clone()
-            };
-            let signer = gcs_client(&of_clients, CallLimits::default());
-            direct.signer = signer.context("--direct-endpoint")?;
-        }
+        let mut of_clients = gcs.clone();
+        of_clients.endpoint.clone_from(&settings.direct.endpoint);
+        let signer = || gcs_client(&of_clients, CallLimits::default());
+        let direct = direct_bucket(settings, &client, signer)?;
         let options = gcs_options(settings, name);
         let description = format!("Using 'gcs://{name}' as GCS bucket for storage.");
         Self::new(client, prober, options, Arc::new(direct), description)
@@ -101,16 +95,10 @@ impl CloudStorage {
         let redirects = ("--azure-download", azure.redirects);
         require_signatures(settings, &prober, name, redirects).await?;
         let client = azure_client(azure, CallLimits::default())?;
-        let mut direct = landfall_direct::Bucket::new(client.clone());
-        if settings.direct.endpoint.is_some() {
-            let endpoint = settings.direct.endpoint.clone();
-            let of_clients = Azure {
-                endpoint,
-                ..azure.clone()
-            };
-            let signer = azure_client(&of_clients, CallLimits::default());
-            direct.signer = signer.context("--direct-endpoint")?;
-        }
+        let mut of_clients = azure.clone();
+        of_clients.endpoint.clone_from(&settings.direct.endpoint);
+        let signer = || azure_client(&of_clients, CallLimits::default());
+        let direct = direct_bucket(settings, &client, signer)?;
         let options = azure_options(settings, name);
         let description = format!(
             "Azure BlockBlob Storage authentication using {}\nUsing Azure endpoint {}.",
@@ -152,6 +140,20 @@ impl CloudStorage {
         let probe = async || self.opened.probe().await;
         self.reachable.error(probe).await
     }
+}
+
+/// Returns the bucket of direct uploads, whose clients may need another endpoint.
+fn direct_bucket<C: Clone, E: Into<anyhow::Error>>(
+    settings: &Settings,
+    client: &C,
+    signer: impl FnOnce() -> Result<C, E>,
+) -> anyhow::Result<landfall_direct::Bucket<C>> {
+    let mut direct = landfall_direct::Bucket::new(client.clone());
+    if settings.direct.endpoint.is_some() {
+        let signer = signer().map_err(Into::into);
+        direct.signer = signer.context("--direct-endpoint")?;
+    }
+    Ok(direct)
 }
 
 /// Ends the start, unless only a right is missing that uploads do not need.

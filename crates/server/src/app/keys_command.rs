@@ -92,13 +92,21 @@ async fn add(queue: &Queue, wanted: settings::NewKey) -> anyhow::Result<ExitCode
 }
 
 async fn revoke(queue: &Queue, key: &str) -> anyhow::Result<ExitCode> {
-    let count = queue.revoke_key(key).await?;
-    let noun = if count == 1 { "key" } else { "keys" };
-    print(&format!("{count} {noun} revoked\n"))?;
+    revoked(queue.revoke_key(key).await?, "key", "keys list")
+}
+
+/// Prints how many items were revoked that the command `list` prints.
+pub(super) fn revoked(count: u64, item: &str, list: &str) -> anyhow::Result<ExitCode> {
+    let plural = if count == 1 { "" } else { "s" };
+    print(&format!("{count} {item}{plural} revoked\n"))?;
     if count == 0 {
-        eprintln!("no key has this name or number; see landfall keys list");
+        eprintln!("no {item} has this name or number; see landfall {list}");
     }
     Ok(ExitCode::from(u8::from(count == 0)))
+}
+
+pub(super) fn format_time(time: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(time).to_string()
 }
 
 async fn list(queue: &Queue, json: bool) -> anyhow::Result<ExitCode> {
@@ -113,7 +121,6 @@ async fn list(queue: &Queue, json: bool) -> anyhow::Result<ExitCode> {
 }
 
 fn to_json(key: &ApiKey) -> serde_json::Value {
-    let format_time = |time: SystemTime| humantime::format_rfc3339_seconds(time).to_string();
     serde_json::json!({
         "id": key.id,
         "name": key.name,

@@ -14,7 +14,7 @@ use landfall_protocol::units::size_text;
 use landfall_state::queue::{GrantLimits, NewLink, Queue, Token, UploadLink};
 
 use super::{
-    keys_command::{format_expiry, open_queue},
+    keys_command::{format_expiry, format_time, open_queue, revoked},
     terminal::{columns, print, sanitize},
 };
 use crate::settings::{self, LinkCommand, Loaded, Settings};
@@ -126,12 +126,7 @@ async fn revoke(queue: &Queue, which: &str) -> anyhow::Result<ExitCode> {
     for link in links.iter().filter(named) {
         count += u64::from(queue.revoke_link(link.id).await?);
     }
-    let noun = if count == 1 { "link" } else { "links" };
-    print(&format!("{count} {noun} revoked\n"))?;
-    if count == 0 {
-        eprintln!("no link has this name or number; see landfall link list");
-    }
-    Ok(ExitCode::from(u8::from(count == 0)))
+    revoked(count, "link", "link list")
 }
 
 async fn list(queue: &Queue, json: bool) -> anyhow::Result<ExitCode> {
@@ -147,7 +142,6 @@ async fn list(queue: &Queue, json: bool) -> anyhow::Result<ExitCode> {
 
 /// As the command and the dashboard list a link.
 pub(crate) fn link_json(link: &UploadLink) -> serde_json::Value {
-    let format_time = |time: SystemTime| humantime::format_rfc3339_seconds(time).to_string();
     serde_json::json!({
         "id": link.id,
         "name": link.name,
@@ -187,10 +181,9 @@ fn describe_limits(link: &UploadLink) -> String {
         Some(1) => "one file".to_owned(),
         Some(files) => format!("at most {files} files"),
     };
-    let until = link.expires_at.map(|end| {
-        let end = humantime::format_rfc3339_seconds(end).to_string();
-        format!("until {end}")
-    });
+    let until = link
+        .expires_at
+        .map(|end| format!("until {}", format_time(end)));
     let parts = max_size.into_iter().chain([files]).chain(until);
     parts.collect::<Vec<_>>().join(", ")
 }

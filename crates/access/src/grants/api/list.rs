@@ -116,7 +116,13 @@ impl ListParams {
                     for state in value.split(',').filter(|state| !state.is_empty()) {
                         match state.parse() {
                             Ok(state) => wanted.states.push(state),
-                            Err(error) => errors.push(("state".into(), error.to_string().into())),
+                            Err(error) => {
+                                let known = JobState::ALL.map(JobState::as_str).join(", ");
+                                errors.push((
+                                    "state".into(),
+                                    format!("{error}; known: {known}").into(),
+                                ));
+                            }
                         }
                     }
                 }
