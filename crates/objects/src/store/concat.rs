@@ -87,11 +87,15 @@ impl<C: Cloud> Concatenate for ObjectStore<C> {
         fence: Fence,
     ) -> Result<u64> {
         let store = &self.0;
-        let mut sources = Vec::with_capacity(parts.len());
-        let mut lengths = Vec::with_capacity(parts.len());
+        let (mut sources, mut lengths) = (Vec::new(), Vec::new());
         for part in parts {
             // Completes the upload if that is still to do.
             let snapshot = store.load(&part.id).await?;
+            if part.length != Some(snapshot.offset) {
+                // Garage may list no parts of an upload that another process has just completed.
+                let why = format!("upload {} is not complete now", part.id);
+                return Err(StoreError::Unavailable(why.into()));
+            }
             sources.push(store.layout.uploaded_object(&snapshot.upload));
             lengths.push(snapshot.offset);
         }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use landfall::{
     lease::Fence,
     store::{Store as _, StoreError},
-    upload::UploadId,
+    upload::{Upload, UploadId, UploadKind},
 };
 use landfall_s3::{
     S3Options, S3Store,
@@ -280,6 +280,45 @@ async fn the_offset_does_not_fall_while_another_node_completes_the_upload() {
         let kept = client(&moto.access()).head_object(&part).await;
         assert!(kept.is_err(), "the incomplete part is still there");
     }
+}
+
+/// Garage may list no parts of an upload that is complete. Nothing of it was concatenated then, and a final upload without its
+/// bytes was reported as complete.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_seems_to_be_empty_is_not_concatenated() {
+    let moto = Moto::shared();
+    let proxy = Proxy::start(&moto.access());
+    let access = moto.access().through_proxy(&proxy);
+    let mut options = options(&moto.bucket("seems-empty"));
+    options.shared = true;
+    let store = || S3Store::new(client(&access), options.clone()).unwrap();
+    let (bytes, mut parts) = (pattern(13, 20 * KIB), Vec::new());
+    for _ in 0..2 {
+        let part = create(&store(), bytes.len() as u64).await;
+        append(&store(), &part.id, 1, &bytes).await;
+        finish(&store(), &part, 1).await;
+        parts.push(part);
+    }
+    let mut target = Upload::new(UploadId::random(), Some(2 * bytes.len() as u64));
+    target.kind = UploadKind::Final {
+        parts: parts.iter().map(|part| part.id.clone()).collect(),
+        header: "final;a b".into(),
+        concatenated: false,
+    };
+    let store = store();
+    store.assign_id(&mut target).await.unwrap();
+    let target = store.create(target).await.unwrap();
+    let concatenator = store.capabilities().concatenator.unwrap();
+    proxy.inject(Rule::on(Operation::ListParts).once(), Fault::NoParts);
+    let result = concatenator.concatenate(&target, &parts, Fence(1)).await;
+    assert!(
+        matches!(result, Err(StoreError::Unavailable(_))),
+        "{result:?}"
+    );
+    let sum = concatenator.concatenate(&target, &parts, Fence(1)).await;
+    assert_eq!(sum.unwrap(), 2 * bytes.len() as u64);
+    let whole = [&*bytes, &*bytes].concat();
+    assert_same(&read(&store, &target).await, &whole);
 }
 
 #[tokio::test(flavor = "multi_thread")]
