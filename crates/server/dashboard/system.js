@@ -115,7 +115,8 @@ function outbox(stats) {
       `${number(transport.delivered)} delivered`,
       ...(transport.failed > 0 ? [`${count(transport.failed, 'attempt')} failed`] : []),
     ].join(', ')]);
-    pairs.push(['Capacity', `${count(stats.limit, 'event')}, ${number(stats.queued)} queued or reserved for running uploads`]);
+    // Running uploads reserve some.
+    pairs.push(['Capacity', `${number(stats.queued)} of ${count(stats.limit, 'event')} used`]);
     return [definitions(pairs)];
   });
 }
