@@ -146,13 +146,13 @@ impl<C: Cloud> Inner<C> {
         let mut tails = std::mem::take(&mut remote.old_tails);
         tails.extend(remote.takeover.take());
         tails.extend(remote.incomplete_part.take().map(|part| part.object));
-        if self.has_copies() && !tails.is_empty() {
-            tails.extend(self.layout.copies(&remote.object_id));
+        if !tails.is_empty() {
+            tails.extend(self.copies(&remote.object_id).into_iter().flatten());
         }
         self.delete_tails(tails).await;
     }
 
-    /// Writes the bytes of an interrupted write again: the service may lose what it left.
+    /// Writes the bytes of an interrupted write again: the service may still lose them.
     pub(super) async fn repeat_write(&self, state: &mut UploadState) -> Result<()> {
         if state.remote.is_interrupted && !state.remote.complete {
             self.save_incomplete_part(state).await?;

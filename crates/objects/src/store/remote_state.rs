@@ -469,8 +469,8 @@ impl<C: Cloud> Inner<C> {
             metadata.insert(PART_WRITER.into(), writer.to_owned());
         }
         let (client, writes) = (&self.client, Some(writes));
-        let copies = self.layout.copies(&remote.object_id);
-        if self.has_copies() {
+        let copies = self.copies(&remote.object_id);
+        if let Some(copies) = &copies {
             // Not over the longest one, which may be the only one that is whole.
             let copy = &copies[remote.next_copy];
             let put = client.put_object(copy, payload.clone(), &headers, Condition::None, writes);
@@ -489,7 +489,7 @@ impl<C: Cloud> Inner<C> {
             writer: None,
         };
         let before = remote.incomplete_part.as_ref().map(IncompletePart::range);
-        if self.has_copies() && before > Some(part.range()) {
+        if let Some(copies) = copies.filter(|_| before > Some(part.range())) {
             let deleted = client.delete_object(&copies[remote.next_copy]).await;
             deleted.during("deleting a copy of .part", remote.id())?;
         }

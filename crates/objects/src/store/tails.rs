@@ -188,9 +188,7 @@ impl<C: Cloud> Inner<C> {
         let mut waits = COMPLETION_POLL_DELAYS.iter();
         loop {
             let mut objects = vec![self.layout.part(object_id)];
-            if self.has_copies() {
-                objects.extend(self.layout.copies(object_id));
-            }
+            objects.extend(self.copies(object_id).into_iter().flatten());
             let heads = objects.into_iter().zip(0_u32..);
             let heads = heads.map(|(object, n)| self.head_part(id, object, n));
             let tails: Vec<_> = try_join_all(heads).await?.into_iter().flatten().collect();
@@ -224,6 +222,11 @@ impl<C: Cloud> Inner<C> {
             accepted: None,
             part,
         }))
+    }
+
+    /// Returns the objects of the copies of `.part`, where it has some.
+    pub(super) fn copies(&self, object_id: &str) -> Option<[ObjectRef; 2]> {
+        self.has_copies().then(|| self.layout.copies(object_id))
     }
 
     /// Returns whether `.part` is overwritten, and the service may lose an object then.

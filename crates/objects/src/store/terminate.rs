@@ -192,9 +192,7 @@ impl<C: Cloud> Inner<C> {
     ) -> Result<bool> {
         let mut objects = vec![self.layout.part(object_id)];
         objects.extend(data.cloned());
-        if self.has_copies() {
-            objects.extend(self.layout.copies(object_id));
-        }
+        objects.extend(self.copies(object_id).into_iter().flatten());
         if self.writes_once() {
             let tails = self.list_tails(id, object_id).await?;
             objects.extend(tails.into_iter().map(|tail| tail.part.object));
