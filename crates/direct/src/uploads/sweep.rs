@@ -155,8 +155,7 @@ impl Direct {
         let now = self.queue().now();
         match record.status {
             Status::Creating
-                if elapsed(self.queue().agreed_time().time(), record.active_at)
-                    < CREATION_TIMEOUT =>
+                if self.queue().agreed_time().time() < record.active_at + CREATION_TIMEOUT =>
             {
                 record.next_check_at = Some(record.active_at + CREATION_TIMEOUT);
                 Ok(CheckOutcome::Open(Box::new(record)))
@@ -200,10 +199,6 @@ impl Direct {
         schedule(self.settings(), &mut record, now);
         Ok(CheckOutcome::Open(Box::new(record)))
     }
-}
-
-fn elapsed(now: SystemTime, then: SystemTime) -> Duration {
-    now.duration_since(then).unwrap_or_default()
 }
 
 fn is_unavailable(error: &DirectError) -> bool {

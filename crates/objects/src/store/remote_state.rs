@@ -283,6 +283,12 @@ impl<C: Cloud> Inner<C> {
                     remote.leave_out_late_parts(&mut parts, &tails);
                 }
                 self.count_listed(&mut remote, &parts).await?;
+                let is_planned = remote.plan != PartPlan::default();
+                if self.has_copies() && parts.is_empty() && tails.is_empty() && is_planned {
+                    // Garage may list no parts of an upload that another node has completed.
+                    let object = self.wait_for_object(&remote, true).await?;
+                    object.iter().for_each(|head| remote.set_complete(head));
+                }
             }
             None => {
                 let had_multipart = remote.multipart.take().is_some();

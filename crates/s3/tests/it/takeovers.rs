@@ -252,6 +252,7 @@ async fn the_offset_does_not_fall_while_another_node_completes_the_upload() {
     let access = moto.access().through_proxy(&proxy);
     let mut options = options(&moto.bucket("hidden"));
     (options.shared, options.conditional_writes) = (true, false);
+    options.safe_overwrites = false;
     let load = async |id: &UploadId, hidden: usize| {
         proxy.revive();
         let rule = Rule::on(Operation::ListParts).times(hidden);
@@ -279,6 +280,10 @@ async fn the_offset_does_not_fall_while_another_node_completes_the_upload() {
         let part = ObjectRef::new(&options.bucket, part);
         let kept = client(&moto.access()).head_object(&part).await;
         assert!(kept.is_err(), "the incomplete part is still there");
+        for hidden in [0, 2, usize::MAX] {
+            let found = load(&upload.id, hidden).await;
+            assert_eq!(found.unwrap(), bytes.len() as u64, "{hidden}");
+        }
     }
 }
 

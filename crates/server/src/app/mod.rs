@@ -413,8 +413,10 @@ fn open_listeners(
 fn open_sockets(settings: &Settings) -> anyhow::Result<(Vec<Listener>, String)> {
     let inherited = Listener::from_systemd().context("cannot use the sockets of systemd")?;
     if !inherited.is_empty() {
-        let sockets = count_sockets(inherited.len());
-        return Ok((inherited, format!("Using {sockets} of systemd to listen.")));
+        let count = inherited.len();
+        let plural = if count == 1 { "" } else { "s" };
+        let line = format!("Using {count} socket{plural} of systemd to listen.");
+        return Ok((inherited, line));
     }
     let listen = &settings.listen;
     if let Some(path) = &listen.unix_sock {
@@ -453,8 +455,4 @@ fn open_tcp(host: &str, port: u16, flag: &str) -> anyhow::Result<Listener> {
         };
         anyhow::anyhow!("cannot listen on {host}:{port}: {hint}")
     })
-}
-
-fn count_sockets(count: usize) -> String {
-    format!("{count} socket{}", if count == 1 { "" } else { "s" })
 }
