@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     process::Command,
     sync::OnceLock,
     thread,
@@ -80,7 +80,20 @@ impl RabbitMq {
     }
 
     /// Kills the server: connections break; durable queues and confirmed messages are kept.
+    ///
+    /// # Panics
+    ///
+    /// When it does not answer any more.
     pub fn stop(&mut self) {
+        if self.process.is_some() {
+            // A new binding is confirmed before it is written: a kill at once may lose it.
+            let mut dump = command("rabbitmqctl", self.folder.path(), self.ports);
+            let dumped = dump.args(["-q", "eval", "mnesia:dump_log()."]).status();
+            assert!(
+                dumped.unwrap().success(),
+                "the declarations are not written"
+            );
+        }
         self.process = None;
     }
 
@@ -117,18 +130,12 @@ fn server(dir: &Path, ports: Ports) -> Command {
         ports.amqp
     );
     fs::write(&config, text).unwrap();
-    let program: PathBuf = find("rabbitmq-server", Path::new("/usr/lib/rabbitmq/bin"));
-    let mut command = Command::new(program);
+    let mut command = command("rabbitmq-server", dir, ports);
     command
-        .env("HOME", dir)
         // Becomes the Erlang VM, instead of waiting for it as a shell.
         .env("detached", "yes")
-        .env("ERL_EPMD_PORT", ports.epmd.to_string())
-        .env("ERL_EPMD_ADDRESS", "127.0.0.1")
-        .env("RABBITMQ_NODENAME", format!("test{}@localhost", ports.amqp))
         .env("RABBITMQ_DIST_PORT", ports.nodes.to_string())
         .env("RABBITMQ_CONFIG_FILE", &config)
-        .env("RABBITMQ_CONF_ENV_FILE", dir.join("none"))
         .env("RABBITMQ_ENABLED_PLUGINS_FILE", dir.join("enabled_plugins"))
         .env("RABBITMQ_MNESIA_BASE", dir.join("mnesia"))
         .env("RABBITMQ_LOG_BASE", dir.join("log"))
@@ -138,5 +145,17 @@ fn server(dir: &Path, ports: Ports) -> Command {
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
             "+S 2:2 +sbwt none -kernel inet_dist_use_interface {127,0,0,1}",
         );
+    command
+}
+
+fn command(program: &str, dir: &Path, ports: Ports) -> Command {
+    let mut command = Command::new(find(program, Path::new("/usr/lib/rabbitmq/bin")));
+    command
+        .env("HOME", dir)
+        .env("ERL_EPMD_PORT", ports.epmd.to_string())
+        .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+        .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+        .env("RABBITMQ_NODENAME", format!("test{}@localhost", ports.amqp))
+        .env("RABBITMQ_CONF_ENV_FILE", dir.join("none"));
     command
 }
