@@ -1,7 +1,7 @@
 // Starts everything that uploads straight to S3 take: a bucket, Landfall, and the page.
 //
 //   PORT, LANDFALL_PORT, GARAGE_PORT   where they serve; 9000, 8080 and 3900 if not set
-//   LANDFALL_BIN                       the program; target/release/landfall of this repository if not set
+//   LANDFALL_BIN                       the program; if not set, target/release/landfall of this repository, or landfall in $PATH
 //   DATA                               where everything is kept; ./data if not set
 //
 // Garage is started if it is installed. Any other bucket is used instead if S3_BUCKET names one; S3_ENDPOINT is
@@ -24,7 +24,8 @@ const PORT = Number(process.env.PORT ?? 9000)
 const LANDFALL_PORT = Number(process.env.LANDFALL_PORT ?? 8080)
 const GARAGE_PORT = Number(process.env.GARAGE_PORT ?? 3900)
 const { LANDFALL_BIN, ...environment } = process.env
-const LANDFALL = LANDFALL_BIN ?? join(HERE, '../../target/release/landfall')
+const BUILT = join(HERE, '../../target/release/landfall')
+const LANDFALL = LANDFALL_BIN ?? (existsSync(BUILT) ? BUILT : 'landfall')
 const START_SECONDS = 60
 
 const page = `http://localhost:${PORT}`
@@ -42,7 +43,7 @@ function end(code) {
 function run(program, args, env) {
   const child = spawn(program, args, { env: { ...environment, ...env }, stdio: ['ignore', 'inherit', 'inherit'] })
   children.push(child)
-  child.once('error', (error) => console.error(`${program}: ${error.message}`))
+  child.once('error', (error) => console.error(`${program}: ${error.message}; is it installed?`))
   child.once('exit', (code) => end(code ?? process.exitCode ?? 1))
 }
 

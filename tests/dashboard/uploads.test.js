@@ -98,7 +98,7 @@ testInBrowsers('a cancelled upload stops at once and is removed', () => withServ
   assert.equal(await landfall.count(), 0, 'nothing of it is left');
   await operator.says(operator.row('mistake.iso'), /Cancelled/);
   await operator.says(operator.row('mistake.iso'), /cancelled by an operator/);
-  await operator.says(tab.locator('#sum-why'), /0 failed, 1 cancelled/);
+  await operator.says(tab.locator('#sum-why'), /0 failed or denied, 1 cancelled/);
   await operator.leave();
 }));
 

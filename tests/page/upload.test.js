@@ -395,7 +395,7 @@ test('where a token is required, nothing can be chosen or dropped', async () => 
   const strict = await Landfall.start('-require-grant');
   try {
     const visitor = await Visitor.open(browser, strict.page);
-    await visitor.tab.getByText('You need an upload link for this page. Ask the person who sent you here for one.').waitFor();
+    await visitor.tab.getByText('You need an upload link for this page. Open the link that you received again, or ask the person who sent you here for one.').waitFor();
     assert.doesNotMatch(await visitor.tab.locator('body').innerText(), /token|uploadjobs/i);
     assert.equal(await visitor.tab.getByRole('button').count(), 0);
     assert.equal(await visitor.tab.locator('#drop').isVisible(), false);

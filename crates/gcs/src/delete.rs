@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, Method, header::CONTENT_TYPE};
-use landfall_objects::{Error, ErrorKind, ObjectRef, Result, Service as _, header_text};
+use landfall_objects::{ErrorKind, ObjectRef, Result, Service as _, header_text};
 
 use crate::{address::Address, client::Inner, request::ApiRequest};
 
@@ -43,7 +43,9 @@ impl Inner {
         if keys.len() > 1 && self.has_batches.load(Ordering::Relaxed) {
             match self.send_batch(bucket, keys).await {
                 Ok(refused) => left = refused,
-                Err(error) if has_no_batches(&error) => {
+                Err(error)
+                    if [ErrorKind::NotImplemented, ErrorKind::NoSuchKey].contains(error.kind()) =>
+                {
                     self.has_batches.store(false, Ordering::Relaxed);
                 }
                 Err(error) => return Err(error),
@@ -99,10 +101,6 @@ impl Inner {
         let left = all.filter_map(|(key, status)| is_left(status).then_some(key));
         Ok(left.collect())
     }
-}
-
-fn has_no_batches(error: &Error) -> bool {
-    [ErrorKind::NotImplemented, ErrorKind::NoSuchKey].contains(error.kind())
 }
 
 /// Makes all calls, at most `limit` at once; returns the first error.

@@ -84,7 +84,7 @@ problem_kinds! {
     ConnectionReset => 500, "ERR_CONNECTION_RESET", "TCP connection reset by peer";
     IncompleteUpload => 400, "ERR_INCOMPLETE_UPLOAD", "cannot stream non-finished upload";
     MethodNotAllowed => 405, "ERR_METHOD_NOT_ALLOWED", "method not allowed";
-    AlreadyExists => 409, "ERR_UPLOAD_EXISTS", "an upload with this id exists already";
+    AlreadyExists => 409, "ERR_UPLOAD_EXISTS", "an upload or a file with this id or name exists already";
     RangeNotSatisfiable => 416, "ERR_RANGE_NOT_SATISFIABLE", "the range lies outside the upload";
     TooManyUploads => 503, "ERR_TOO_MANY_UPLOADS",
         "too many uploads are in progress, try again later";

@@ -34,7 +34,7 @@ function totals({ jobs, receiving, rate: received, completed_bytes: stored }) {
   setText(part('sum-completed'), number(sum('completed')));
   setText(part('sum-bytes'), bytes(stored) + (jobs.removed > 0 ? `, ${number(jobs.removed)} removed since` : ''));
   setText(part('sum-lost'), number(sum('failed', 'cancelled', 'expired')));
-  setText(part('sum-why'), `${number(sum('failed'))} failed, ${number(sum('cancelled'))} cancelled, ${number(sum('expired'))} expired`);
+  setText(part('sum-why'), `${number(sum('failed'))} failed or denied, ${number(sum('cancelled'))} cancelled, ${number(sum('expired'))} expired`);
 }
 
 function health({ health: checks, conditions, now }) {

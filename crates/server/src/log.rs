@@ -99,7 +99,7 @@ pub fn say(text: impl fmt::Display) {
         }
         _ => format!("{now} {text}\n"),
     };
-    let _ = Output.write(line.as_bytes());
+    let _ = Output::print(line.as_bytes());
 }
 
 /// Standard output. Uploads do not wait for a pipe without a reader or a stopped terminal: after
@@ -121,11 +121,8 @@ impl Output {
         // An error is that of the write.
         poll(&mut fds, Some(timeout)).map_or(true, |ready| ready > 0)
     }
-}
 
-impl Write for Output {
-    /// `line` is whole.
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+    fn print(line: &[u8]) -> io::Result<()> {
         let mut dropped = DROPPED.lock();
         let timeout = if *dropped == 0 {
             Self::TIMEOUT
@@ -134,7 +131,7 @@ impl Write for Output {
         };
         if !Self::is_ready(&timeout) {
             *dropped += 1;
-            return Ok(line.len());
+            return Ok(());
         }
         let mut out = io::stdout().lock();
         if *dropped > 0 {
@@ -154,7 +151,14 @@ impl Write for Output {
             }
         }
         out.write_all(line)?;
-        out.flush()?;
+        out.flush()
+    }
+}
+
+impl Write for Output {
+    /// `line` is whole. Errors are dropped: `tracing` prints them to standard error, and panics if that is a closed pipe.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let _ = Self::print(line);
         Ok(line.len())
     }
 

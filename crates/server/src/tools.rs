@@ -62,9 +62,9 @@ pub(crate) fn run() -> Option<String> {
             .args(&arguments)
             .exec()
     };
-    let mut error = match in_this_folder() {
-        Some(program) => start(program),
-        None => ErrorKind::NotFound.into(),
+    let mut error = match env::current_exe() {
+        Ok(program) => start(program.with_file_name(PROGRAM)),
+        Err(_) => ErrorKind::NotFound.into(),
     };
     if error.kind() == ErrorKind::NotFound {
         error = start(PROGRAM.into());
@@ -76,9 +76,4 @@ pub(crate) fn run() -> Option<String> {
         ),
         _ => format!("landfall: cannot run {PROGRAM}: {error}"),
     })
-}
-
-fn in_this_folder() -> Option<PathBuf> {
-    let program = env::current_exe().ok()?;
-    Some(program.with_file_name(PROGRAM))
 }

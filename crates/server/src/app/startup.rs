@@ -5,6 +5,7 @@
 
 use landfall_hooks::HookName;
 use landfall_http::Listener;
+use landfall_protocol::units::size_text;
 
 use super::{acme, open_files::ConnectionLimit, parts::AppParts};
 use crate::{
@@ -25,8 +26,7 @@ pub(super) fn log_startup(
         log::say(line);
     }
     if let Some(bytes) = settings.protocol.max_size {
-        let megabytes = bytes as f64 / 1024.0 / 1024.0;
-        log::say(format_args!("Using {megabytes:.2}MB as maximum size."));
+        log::say(format_args!("Using {} as maximum size.", size_text(bytes)));
     }
     parts.hooks.log_startup();
     if let Some(grants) = &parts.grants {

@@ -21,6 +21,7 @@ pub(super) fn find(root: &Command, topic: &[String]) -> Result<Help, Problem> {
             .map_or(name, |(name, _)| name)
             .to_owned()
     };
+    let is_flag = topic.iter().any(|word| word.starts_with('-'));
     let topic: Vec<String> = topic.iter().map(name).collect();
     let mut command = Some(root);
     for word in &topic {
@@ -32,7 +33,7 @@ pub(super) fn find(root: &Command, topic: &[String]) -> Result<Help, Problem> {
         return Ok(Help::Command(topic));
     }
     let name = topic.join(" ");
-    if let Some(setting) = setting(&name) {
+    if let Some(setting) = setting(&name).filter(|_| is_flag || sections.is_empty()) {
         return Ok(Help::Text(describe(setting)));
     }
     if let Some(flag) = unsupported::unsupported(&name) {
@@ -85,7 +86,9 @@ fn has(section: &Section, topic: &[String]) -> bool {
     let singular = |word: &str| word.to_lowercase().trim_end_matches('s').to_owned();
     let title = section.title.split(|c: char| !c.is_alphanumeric());
     let title: Vec<_> = title.map(singular).collect();
-    let mut parts = topic.iter().map(|part| singular(part)).peekable();
+    let parts = topic.iter().flat_map(|part| part.split([' ', ':']));
+    let parts = parts.filter(|part| !part.is_empty());
+    let mut parts = parts.map(singular).peekable();
     parts.peek().is_some() && parts.all(|part| title.contains(&part))
 }
 

@@ -228,6 +228,24 @@ fn an_unreachable_endpoint_leaves_the_server_ready() {
         let (_, said, _) = events(server.dir(), &["retry", "-all"]);
         !said.starts_with("0 ")
     });
+    // The log counts attempts as the list does: a retry does not begin at the first one again.
+    server.says(" attempt=2 ");
+    let lines = server.lines();
+    let first = lines.iter().filter(|line| line.contains(" attempt=1 "));
+    let event = |line: &String| {
+        line.split("event_id=")
+            .nth(1)
+            .unwrap()
+            .split(' ')
+            .next()
+            .unwrap()
+            .to_owned()
+    };
+    let mut events: Vec<_> = first.map(event).collect();
+    let count = events.len();
+    events.sort();
+    events.dedup();
+    assert_eq!(events.len(), count, "{}", server.log());
     server.stop();
 }
 

@@ -1,8 +1,12 @@
 //! Ending on a signal without losing a byte.
 
-use rustix::process::Signal;
+use std::io::{self, BufRead as _, BufReader};
 
-use crate::serve_harness::{Landfall, MIB, Request, assert_same, content};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::serve_harness::{
+    Landfall, MIB, Request, URL_LINE, assert_same, content, eventually, program,
+};
 
 #[test]
 fn after_sigterm_a_running_patch_finishes() {
@@ -78,4 +82,21 @@ fn a_second_signal_exits_at_once_with_status_1() {
     assert_eq!(client.offset(&path), MIB);
     client.resumes_to(&path, &bytes);
     server.stop();
+}
+
+/// `landfall 2>&1 | head`: `tracing` panicked in the task that waits for signals, and only SIGKILL ended the server.
+#[test]
+fn a_signal_ends_a_server_whose_log_nobody_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let (reader, writer) = io::pipe().unwrap();
+    let mut command = program();
+    command.args(["-host", "127.0.0.1", "-port", "0", "-upload-dir"]);
+    command.arg(dir.path()).stdout(writer.try_clone().unwrap());
+    let mut child = command.stderr(writer).spawn().unwrap();
+    let mut log = BufReader::new(reader).lines().map(Result::unwrap);
+    log.find(|line| line.contains(URL_LINE)).unwrap();
+    drop(log);
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    eventually("it does not end", || child.try_wait().unwrap().is_some());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }

@@ -52,7 +52,7 @@ fn the_start_says_where_files_go_and_who_may_do_what() {
     for (args, line) in [
         (
             &["-max-size", "100MiB"][..],
-            "Using 100.00MB as maximum size.",
+            "Using 105 MB as maximum size.",
         ),
         (
             &["-file-names", "{date}/{id}"],

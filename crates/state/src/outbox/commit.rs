@@ -197,6 +197,7 @@ impl BatchTransaction<'_> {
                 message: event.message.clone(),
                 bytes: event.bytes,
                 attempts: 0,
+                earlier_attempts: 0,
                 first_failed_at: None,
             };
             self.effects.claimed_here.push((*route, claimed));
@@ -354,6 +355,7 @@ impl BatchTransaction<'_> {
                 key: key.into(),
                 bytes: json.len() + headers.map_or(0, |headers| headers.len()),
                 attempts: row.number("attempts")?,
+                earlier_attempts: row.number("earlier_attempts")?,
                 first_failed_at: row.opt_number("first_failed_at")?,
                 message: Arc::new(message),
             });

@@ -145,7 +145,7 @@ impl Outbox {
             id = &*event.key,
             transport = transport.name(),
             event_id = &*event.event,
-            attempt = event.attempts + 1,
+            attempt = event.earlier_attempts + event.attempts + 1,
             next_attempt = next_attempt.map(tracing::field::display),
             dead_letter = due
                 .is_none()

@@ -24,6 +24,8 @@ pub(super) struct ClaimedEvent {
     pub(super) message: Arc<Message>,
     pub(super) bytes: usize,
     pub(super) attempts: i64,
+    /// Those before an operator had it retried.
+    pub(super) earlier_attempts: i64,
     /// With it, the event is a retry, outside its key's queue.
     pub(super) first_failed_at: Option<i64>,
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, stream};
-use landfall_client::{Client, FileFingerprints, FingerprintStore as _, StoredUpload, Url};
+use landfall_client::{Client, Error, FileFingerprints, FingerprintStore as _, StoredUpload, Url};
 use landfall_protocol::units::size_text;
 
 use crate::{
@@ -43,16 +43,23 @@ pub(super) async fn list(
             file: &file,
             url,
             endpoint: &upload.endpoint,
-            offset,
+            offset: offset
+                .as_ref()
+                .and_then(|found| found.as_ref().ok().copied()),
             length: upload.length,
             age: age.as_secs(),
         });
         if !is_json {
             let url = url.unwrap_or(&upload.endpoint);
-            let offset = offset.map_or("unknown".to_owned(), size_text);
             let (length, age) = (size_text(upload.length), short_duration(age));
+            let offset = match offset {
+                Some(Ok(offset)) => format!("{} of {length}", size_text(offset)),
+                // Rejected, removed or expired.
+                Some(Err(Error::Gone(_))) => format!("{length}, not on the server"),
+                _ => format!("unknown of {length}"),
+            };
             let file = printable(&file);
-            crate::print(&format!("{file}\t{url}\t{offset} of {length}\t{age} ago\n"));
+            crate::print(&format!("{file}\t{url}\t{offset}\t{age} ago\n"));
         }
     }
     if uploads.is_empty() {
@@ -61,16 +68,16 @@ pub(super) async fn list(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns the bytes that the server has; `None` if it cannot be reached or lacks credentials.
-async fn offset(client: &Client, upload: &StoredUpload) -> Option<u64> {
+/// Returns the bytes that the server has; `None` if it does not respond in time.
+async fn offset(client: &Client, upload: &StoredUpload) -> Option<Result<u64, Error>> {
     let sum = async {
         let mut sum = 0;
         for url in upload.url.iter().chain(&upload.parts) {
-            sum += client.inspect(url).await.ok()?.offset;
+            sum += client.inspect(url).await?.offset;
         }
-        Some(sum)
+        Ok(sum)
     };
-    tokio::time::timeout(TIMEOUT, sum).await.ok().flatten()
+    tokio::time::timeout(TIMEOUT, sum).await.ok()
 }
 
 /// Removes uploads from their servers, and their state.

@@ -35,6 +35,15 @@ fn unfinished_uploads_are_listed() {
         lines[0].contains(&url) && lines[0].contains(" of 8.39 MB"),
         "{lines:?}"
     );
+
+    // It has been removed by somebody else, or a hook has rejected it.
+    let other = Home::new();
+    assert_eq!(other.run(&["upload", "--abort", &url]).code, Some(0));
+    let lines = home.lines(&["upload", "--list"]);
+    assert!(
+        lines[0].contains("\t8.39 MB, not on the server\t"),
+        "{lines:?}"
+    );
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use landfall_protocol::units::size_text;
+
 use super::{Connection, Doctor, Finding, describe, is_from_server, offset, seconds};
 
 /// Proxies that stream hold back less.
@@ -121,7 +123,7 @@ async fn size(doctor: &mut Doctor<'_>) -> Result<Finding, String> {
         true => 0,
         false => send_zeros(&mut patch, size).await,
     };
-    let shown = binary_size(size);
+    let shown = size_text(size);
     if started.elapsed() > SIZE_TIMEOUT {
         let text = format!("{sent} bytes within {}", seconds(SIZE_TIMEOUT));
         return Ok(Finding::warn(CHECK, text).advise("set a smaller --size"));
@@ -148,18 +150,4 @@ async fn send_zeros(patch: &mut Connection, size: u64) -> u64 {
         sent += part as u64;
     }
     sent
-}
-
-/// Returns a size with its largest binary unit.
-fn binary_size(bytes: u64) -> String {
-    let units = ["bytes", "KiB", "MiB", "GiB", "TiB"];
-    let unit = (0..5)
-        .rev()
-        .find(|unit| bytes >> (10 * unit) > 0)
-        .unwrap_or(0);
-    let value = bytes as f64 / (1_u64 << (10 * unit)) as f64;
-    match unit {
-        0 => format!("{bytes} bytes"),
-        _ => format!("{value:.2} {}", units[unit]),
-    }
 }

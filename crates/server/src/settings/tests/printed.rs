@@ -231,6 +231,13 @@ fn help_finds_commands_flags_and_topics() {
         ("s3", &["--s3-bucket <NAME>"]),
         ("CORS", &["--cors-allow-origin <REGEX>"]),
         ("timeout", &["--network-timeout <TIME>"]),
+        // The flag has the name of the topic.
+        (
+            "grants",
+            &["--grants[=", "--require-grant", "--grants-jwt-issuer"],
+        ),
+        ("message broker", &["--hooks-broker"]),
+        ("Outbox: retries and dead letters", &["--events-retry-for"]),
     ] {
         let text = help(&["help", topic]);
         for flag in flags {

@@ -22,6 +22,7 @@ fn event(key: &str, event: &str) -> ClaimedEvent {
         message: Arc::new(message),
         bytes: 10,
         attempts: 0,
+        earlier_attempts: 0,
         first_failed_at: None,
     }
 }

@@ -37,8 +37,8 @@ const UNHELD: &str = "NOT EXISTS (SELECT 1 FROM outbox_deliveries AS e WHERE e.s
     AND (e.first_failed_at IS NULL OR e.first_failed_at > $3))";
 
 const CLAIMED: &str = " RETURNING outbox_deliveries.event_id, outbox_deliveries.ordering_key, \
-    outbox_deliveries.attempts, outbox_deliveries.first_failed_at, outbox_deliveries.message, \
-    outbox_deliveries.headers";
+    outbox_deliveries.attempts, outbox_deliveries.earlier_attempts, outbox_deliveries.first_failed_at, \
+    outbox_deliveries.message, outbox_deliveries.headers";
 
 /// The row has the columns `first_0`, `retry_0`, `first_1` and so on.
 pub(crate) fn due(routes: &[&str], now: i64) -> Statement {
