@@ -154,7 +154,6 @@ fn command(program: &str, dir: &Path, ports: Ports) -> Command {
         .env("HOME", dir)
         .env("ERL_EPMD_PORT", ports.epmd.to_string())
         .env("ERL_EPMD_ADDRESS", "127.0.0.1")
-        .env("ERL_EPMD_ADDRESS", "127.0.0.1")
         .env("RABBITMQ_NODENAME", format!("test{}@localhost", ports.amqp))
         .env("RABBITMQ_CONF_ENV_FILE", dir.join("none"));
     command

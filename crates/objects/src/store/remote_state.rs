@@ -286,8 +286,9 @@ impl<C: Cloud> Inner<C> {
                 let is_planned = remote.plan != PartPlan::default();
                 if self.has_copies() && parts.is_empty() && tails.is_empty() && is_planned {
                     // Garage may list no parts of an upload that another node has completed.
-                    let object = self.wait_for_object(&remote, true).await?;
-                    object.iter().for_each(|head| remote.set_complete(head));
+                    if let Some(head) = self.wait_for_object(&remote, true).await? {
+                        remote.set_complete(&head);
+                    }
                 }
             }
             None => {

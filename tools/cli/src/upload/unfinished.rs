@@ -39,13 +39,12 @@ pub(super) async fn list(
         let file = upload.source.to_string_lossy();
         let url = upload.url.as_ref().or(upload.parts.first());
         let url = url.map(Url::as_str);
+        let known = offset.as_ref().and_then(|sum| sum.as_ref().ok());
         report.record(&Record::Unfinished {
             file: &file,
             url,
             endpoint: &upload.endpoint,
-            offset: offset
-                .as_ref()
-                .and_then(|found| found.as_ref().ok().copied()),
+            offset: known.copied(),
             length: upload.length,
             age: age.as_secs(),
         });

@@ -36,7 +36,7 @@ fn unfinished_uploads_are_listed() {
         "{lines:?}"
     );
 
-    // It has been removed by somebody else, or a hook has rejected it.
+    // Another client removes it.
     let other = Home::new();
     assert_eq!(other.run(&["upload", "--abort", &url]).code, Some(0));
     let lines = home.lines(&["upload", "--list"]);
