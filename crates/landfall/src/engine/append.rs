@@ -127,8 +127,9 @@ impl Engine {
             upload = self.declare(upload, &bounds, end, &lease).await?;
         }
         let reached = can_complete(bounds.length, offset, request.content_length);
-        if !was_complete && let Some(length) = reached.filter(|_| !upload.awaits_end || bounds.ends)
-        {
+        let reached = reached.filter(|_| !was_complete && (!upload.awaits_end || bounds.ends));
+        let mut is_prepared = reached.is_some();
+        if let Some(length) = reached {
             let completed = [(EventKind::Completed, length)];
             self.prepare_kinds(&completed, &upload, context).await?;
         }
@@ -181,13 +182,14 @@ impl Engine {
         }
         if end == DeclaredEnd::WithContent && upload.length != Some(offset) {
             upload = Box::pin(self.declare_reached(context, &upload, offset, &lease)).await?;
+            is_prepared = true;
         }
         // Hooks may take long; other transfers can use the permit meanwhile, and HEAD waits for no start.
         drop((starting, permit));
-        let mut reply = None;
+        let (mut reply, fresh) = (None, !was_complete);
         if upload.is_complete_at(offset) {
             reply = self
-                .finish(context, upload.clone(), lease, !was_complete)
+                .finish(context, upload.clone(), lease, fresh, is_prepared, true)
                 .await?;
         }
         *expires = self.expiry(&upload, offset, SystemTime::now());

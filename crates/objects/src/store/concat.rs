@@ -12,11 +12,11 @@ use tokio::task::JoinSet;
 
 use super::{
     During as _, Inner, ObjectStore, Payload,
+    part_upload::send_part,
     session::{CachedState, PartUploadResult, UploadState},
 };
-use crate::MemoryPermit;
 use crate::cloud::Cloud;
-use crate::{ObjectRef, PartCondition};
+use crate::{MemoryPermit, ObjectRef};
 
 pub(super) const COMPLETING: &str = "completing the multipart upload";
 
@@ -244,17 +244,8 @@ impl<C: Cloud> Inner<C> {
                 PartSource::Upload(ranges) => {
                     let (payload, memory) = self.read_ranges(id, sources, ranges).await?;
                     let slot = self.part_slots.clone().acquire_owned().await;
-                    in_flight.spawn(async move {
-                        let _held = (slot, memory);
-                        let send = client.upload_part(
-                            &object_ref,
-                            &multipart,
-                            number,
-                            payload,
-                            PartCondition::default(),
-                        );
-                        (number, send.await)
-                    });
+                    let target = (object_ref, multipart, number);
+                    in_flight.spawn(send_part(client, target, payload, (slot, memory)));
                 }
             }
         }

@@ -12,7 +12,7 @@ use super::{
     During as _, IDLE_AFTER, Inner,
     description::writer,
     layout::{IMPLICIT, MULTIPART},
-    session::{CachedState, UploadState},
+    session::{CachedState, PartUploadResult, UploadState},
     tails::tail_name,
 };
 use crate::cloud::Cloud;
@@ -188,17 +188,11 @@ impl<C: Cloud> Inner<C> {
         state.boundary += payload.len();
         let (client, object_ref) = (self.client.clone(), remote.object_ref.clone());
         if !self.rules.implicit_multipart {
-            state.in_flight.spawn(async move {
-                let _held = (slot, memory);
-                let send = client.upload_part(
-                    &object_ref,
-                    &multipart,
-                    number,
-                    payload,
-                    PartCondition::default(),
-                );
-                (number, send.await)
-            });
+            let target = (object_ref, multipart, number);
+            let held = (slot, memory);
+            state
+                .in_flight
+                .spawn(send_part(client, target, payload, held));
             return Ok(());
         }
         let Some(store) = self.this.upgrade() else {
@@ -367,9 +361,21 @@ impl<C: Cloud> Inner<C> {
     }
 }
 
+/// Sends a part, and holds what belongs to it until its end.
+pub(super) async fn send_part<C: Cloud>(
+    client: C,
+    (object_ref, multipart, number): (ObjectRef, String, u32),
+    payload: Payload,
+    _held: impl Send,
+) -> PartUploadResult {
+    let condition = PartCondition::default();
+    let send = client.upload_part(&object_ref, &multipart, number, payload, condition);
+    (number, send.await)
+}
+
 fn on_part_uploaded(
     state: &mut UploadState,
-    result: Result<super::session::PartUploadResult, tokio::task::JoinError>,
+    result: Result<PartUploadResult, tokio::task::JoinError>,
 ) -> Result<()> {
     let id = state.remote.id().clone();
     let action = "uploading a part";

@@ -346,16 +346,17 @@ impl Outbox {
         let is_wanted = |event: &&Event| shared.wants.contains(event.kind);
         let new = events.iter().filter(is_wanted);
         let new = new.map(|event| OutboxEvent::new(event, &shared.named_headers));
-        let mut new = new.collect::<Result<Vec<_>, _>>()?;
-        {
-            let prepared = shared.prepared.lock();
-            new.retain(|event| !prepared.contains_key(&event.id));
-        }
+        let new = new.collect::<Result<Vec<_>, _>>()?;
         if new.is_empty() && !is_creation {
             return Ok(());
         }
-        let sizes = new.iter().map(|event| shared.event_size(event));
-        let size = sizes.fold(Size::default(), Size::plus);
+        // Also one that this node has prepared for an earlier request: another node may have removed its row meanwhile.
+        let size = {
+            let prepared = shared.prepared.lock();
+            let stored = new.iter().filter(|event| !prepared.contains_key(&event.id));
+            let sizes = stored.map(|event| shared.event_size(event));
+            sizes.fold(Size::default(), Size::plus)
+        };
         // Events of existing uploads may use up to twice the limit.
         let factor = if is_creation { 1 } else { 2 };
         if new.is_empty() {
