@@ -169,15 +169,9 @@ async fn crash_at_every_call(stem: &str, adjust: impl Fn(&mut S3Options)) {
                 proxy.kill_after(calls - 1);
             }
             let acknowledged = Acknowledged::default();
-            {
-                let victim = store(&access.through_proxy(&proxy), false);
-                tokio::select! {
-                    () = upload(&victim, &bytes, &cuts, &acknowledged) => {}
-                    () = proxy.killed() => {}
-                }
-            }
-            let killed = proxy.is_dead();
-            proxy.revive();
+            let (_, killed) = proxy.run(async |access| {
+                upload(&store(&access, false), &bytes, &cuts, &acknowledged).await;
+            });
             let story = format!("killed at call {calls}, {}", proxy.transcript());
             let next = store(&access, true);
             resume_and_finish(&next, &bytes, &acknowledged, &story).await;
@@ -224,12 +218,8 @@ async fn unverified_bytes_never_count_after_crash() {
         append(&next, id, 1, &good.slice(..100 * KIB)).await;
 
         proxy.kill_during(calls);
-        let victim = S3Store::new(
-            client_without_retries(&access.through_proxy(&proxy)),
-            options.clone(),
-        )
-        .unwrap();
-        let work = async {
+        let (committed, killed) = proxy.run(async |access| {
+            let victim = S3Store::new(client_without_retries(&access), options.clone()).unwrap();
             let (_, mut append) = victim.resume(id, Fence(2)).await.ok()?;
             append.begin_unverified().await.ok()?;
             append.write(&mut pieces(&bad)).await.ok()?;
@@ -239,18 +229,12 @@ async fn unverified_bytes_never_count_after_crash() {
                 .await
                 .ok()?;
             append.commit().await.ok()
-        };
-        let committed = tokio::select! {
-            committed = work => committed,
-            () = proxy.killed() => None,
-        };
-        let killed = proxy.is_dead();
-        proxy.revive();
+        });
         let story = format!("killed at call {calls}, {}", proxy.transcript());
 
         let next = S3Store::new(client(&access), options.clone()).unwrap();
         let offset = next.load(id).await.unwrap().offset;
-        let least = committed.unwrap_or(100 * KIB as u64);
+        let least = committed.flatten().unwrap_or(100 * KIB as u64);
         assert!(
             (least..=150 * KIB as u64).contains(&offset),
             "{offset}: {story}"
@@ -288,17 +272,12 @@ async fn removal_can_be_repeated_after_crash() {
                 finish(&store, &upload, 1).await;
             }
             proxy.kill_during(calls);
-            let victim = S3Store::new(
-                client_without_retries(&access.through_proxy(&proxy)),
-                options.clone(),
-            )
-            .unwrap();
-            tokio::select! {
-                _ = victim.capabilities().terminator.unwrap().terminate(&upload, Fence(2)) => {}
-                () = proxy.killed() => {}
-            }
-            let killed = proxy.is_dead();
-            proxy.revive();
+            let (_, killed) = proxy.run(async |access| {
+                let victim = S3Store::new(client_without_retries(&access), options.clone());
+                let victim = victim.unwrap();
+                let terminator = victim.capabilities().terminator.unwrap();
+                terminator.terminate(&upload, Fence(2)).await
+            });
             let next = S3Store::new(client(&access), options.clone()).unwrap();
             let terminator = next.capabilities().terminator.unwrap();
             terminator.terminate(&upload, Fence(3)).await.unwrap();
@@ -339,17 +318,11 @@ async fn concatenation_can_be_repeated_after_crash() {
         setup.assign_id(&mut target).await.unwrap();
         let target = setup.create(target).await.unwrap();
         proxy.kill_during(calls);
-        let victim = S3Store::new(
-            client_without_retries(&access.through_proxy(&proxy)),
-            options.clone(),
-        )
-        .unwrap();
-        tokio::select! {
-            _ = victim.capabilities().concatenator.unwrap().concatenate(&target, &parts, Fence(1)) => {}
-            () = proxy.killed() => {}
-        }
-        let killed = proxy.is_dead();
-        proxy.revive();
+        let (_, killed) = proxy.run(async |access| {
+            let victim = S3Store::new(client_without_retries(&access), options.clone()).unwrap();
+            let concatenator = victim.capabilities().concatenator.unwrap();
+            concatenator.concatenate(&target, &parts, Fence(1)).await
+        });
         let next = S3Store::new(client(&access), options.clone()).unwrap();
         let concatenator = next.capabilities().concatenator.unwrap();
         let sum = concatenator.concatenate(&target, &parts, Fence(2)).await;

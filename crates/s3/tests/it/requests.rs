@@ -32,17 +32,12 @@ async fn deletes(access: &Access, options: &S3Options) {
                 finish(&store, &upload, 1).await;
             }
             proxy.kill_during(calls);
-            let victim = handler(
-                client_without_retries(&access.through_proxy(&proxy)),
-                options,
-            );
             let id = upload.id.as_str();
-            tokio::select! {
-                _ = victim.handle_at(Some(id), request("DELETE", Bytes::new())) => {}
-                () = proxy.killed() => {}
-            }
-            let was_killed = proxy.is_dead();
-            proxy.revive();
+            let (_, was_killed) = proxy.run(async |access| {
+                let victim = handler(client_without_retries(&access), options);
+                let delete = request("DELETE", Bytes::new());
+                victim.handle_at(Some(id), delete).await.status()
+            });
             let next = handler(client(access), options);
             let mut statuses = Vec::new();
             for _ in 0..2 {

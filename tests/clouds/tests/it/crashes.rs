@@ -112,15 +112,10 @@ async fn crash_at_every_call<S: Service>(service: &S, adjust: impl Fn(&mut Store
                 false => proxy.kill_after(calls - 1),
             }
             let acknowledged = Acknowledged::default();
-            {
-                let victim = store_without_retries(service, &proxy.endpoint(), options.clone());
-                tokio::select! {
-                    () = upload(&victim, &bytes, &cuts, &acknowledged) => {}
-                    () = proxy.killed() => {}
-                }
-            }
-            let killed = proxy.is_dead();
-            proxy.revive();
+            let (_, killed) = proxy.run(async |access| {
+                let victim = store_without_retries(service, &access.endpoint, options.clone());
+                upload(&victim, &bytes, &cuts, &acknowledged).await;
+            });
             landfall_test_services::count_kills(usize::from(killed));
             let story = format!("killed at call {calls}, {}", proxy.transcript());
             let next = store(service, options.clone());

@@ -16,15 +16,13 @@
 //! "Killed between any two calls", with a new store for each process:
 //!
 //! ```no_run
-//! # use landfall_test_services::{Garage, Proxy};
-//! # fn work() {}
+//! # use landfall_test_services::{Access, Garage, Proxy};
+//! # async fn work(_: Access) {}
 //! # fn check() {}
 //! # let proxy = Proxy::start(&Garage::shared().access());
 //! for n in 1.. {
 //!     proxy.kill_after(n);
-//!     work();
-//!     let killed = proxy.is_dead();
-//!     proxy.revive();
+//!     let (_, killed) = proxy.run(work);
 //!     check();
 //!     if !killed {
 //!         break; // all of the work took n calls or fewer
@@ -58,8 +56,12 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{
     net::{TcpListener, TcpStream},
+    runtime,
     sync::watch,
+    task::{JoinSet, block_in_place},
+    time::timeout,
 };
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use call::{Call, Operation};
 pub use fault::{Fault, Rule};
@@ -70,13 +72,17 @@ use fault::Random;
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
 
+const HANGS: Duration = Duration::from_secs(60);
+
 /// The proxy. It runs in its own thread, independent of the tests' runtimes, and stops when it is
 /// dropped. Bodies are buffered in memory.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
+    access: Access,
     script: Arc<Mutex<Script>>,
     life: watch::Sender<NodeState>,
+    end: CancellationToken,
     thread: Option<thread::JoinHandle<()>>,
 }
 
@@ -96,8 +102,6 @@ struct Script {
 enum NodeState {
     Alive,
     Killed,
-    /// The proxy itself ends.
-    Over,
 }
 
 impl Proxy {
@@ -108,28 +112,27 @@ impl Proxy {
     /// When there is no port left.
     #[must_use]
     pub fn start(access: &Access) -> Self {
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let address = listener.local_addr().unwrap();
-        let (life, watched) = watch::channel(NodeState::Alive);
-        let script = Arc::new(Mutex::new(Script::default()));
-        let shared = Shared {
-            service: access.authority().into(),
-            script: script.clone(),
-            life: life.clone(),
-        };
-        let thread = thread::spawn(move || {
-            tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap()
-                .block_on(accept(listener, shared, watched));
-        });
-        Self {
+        let (listener, address) = listen();
+        let (life, script) = (watch::Sender::new(NodeState::Alive), Arc::default());
+        let mut proxy = Self {
             address,
+            access: access.clone(),
             script,
             life,
-            thread: Some(thread),
+            end: CancellationToken::new(),
+            thread: None,
+        };
+        let serving = proxy.shared().serve(listener, proxy.end.clone());
+        proxy.thread = Some(thread::spawn(move || current_thread().block_on(serving)));
+        proxy
+    }
+
+    fn shared(&self) -> Shared {
+        Shared {
+            service: self.access.authority().into(),
+            script: self.script.clone(),
+            life: self.life.clone(),
+            exchanges: TaskTracker::new(),
         }
     }
 
@@ -182,6 +185,56 @@ impl Proxy {
     #[must_use]
     pub fn is_dead(&self) -> bool {
         *self.life.borrow() == NodeState::Killed
+    }
+
+    /// Runs a node, with an address of its own, until it ends or is killed. Returns its result unless it was killed
+    /// before, and whether it was killed; then the proxy is revived.
+    ///
+    /// Its tasks and connections end with it, as those of a process do. What had reached the proxy has its effect, and
+    /// nothing comes later.
+    ///
+    /// # Panics
+    ///
+    /// In a runtime of one thread.
+    pub fn run<T: Send>(&self, node: impl AsyncFnOnce(Access) -> T + Send) -> (Option<T>, bool) {
+        let (listener, address) = listen();
+        let access = Access {
+            endpoint: format!("http://{address}"),
+            ..self.access.clone()
+        };
+        let end = CancellationToken::new();
+        let shared = self.shared();
+        let exchanges = shared.exchanges.clone();
+        let serving = async {
+            shared.serve(listener, end.clone()).await;
+            exchanges.close();
+            let ended = timeout(HANGS, exchanges.wait()).await;
+            ended.expect("the service does not respond");
+        };
+        let live = || {
+            // It ends here, with all tasks.
+            let runtime = runtime::Runtime::new().unwrap();
+            runtime.block_on(async {
+                tokio::select! {
+                    ended = node(access) => Some(ended),
+                    () = self.killed() => None,
+                }
+            })
+        };
+        let ended = block_in_place(|| {
+            thread::scope(|scope| {
+                scope.spawn(|| current_thread().block_on(serving));
+                let ended = scope.spawn(live).join();
+                end.cancel();
+                ended
+            })
+        });
+        let killed = self.is_dead();
+        self.revive();
+        match ended {
+            Ok(ended) => (ended, killed),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
     }
 
     /// Waits for a kill, so that a test can drop what the node was doing. Cancel safe.
@@ -247,7 +300,7 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.life.send_replace(NodeState::Over);
+        self.end.cancel();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -259,42 +312,55 @@ struct Shared {
     service: Arc<str>,
     script: Arc<Mutex<Script>>,
     life: watch::Sender<NodeState>,
+    /// Requests that are sent to the service, whose clients may be gone.
+    exchanges: TaskTracker,
 }
 
-async fn accept(
-    listener: std::net::TcpListener,
-    shared: Shared,
-    mut life: watch::Receiver<NodeState>,
-) {
-    let listener = TcpListener::from_std(listener).unwrap();
-    let accept = async {
-        loop {
-            let Ok((stream, _)) = listener.accept().await else {
-                continue;
-            };
-            let _ = stream.set_nodelay(true);
-            let shared = shared.clone();
-            tokio::spawn(async move {
-                let service = service_fn(move |request| {
-                    let shared = shared.clone();
-                    async move { shared.handle(request).await }
-                });
-                // A fault ends the connection by an error, which is meant.
-                let _ = server::conn::http1::Builder::new()
-                    .serve_connection(TokioIo::new(stream), service)
-                    .await;
-            });
-        }
-    };
-    tokio::select! {
-        () = accept => {}
-        _ = life.wait_for(|life| *life == NodeState::Over) => {}
-    }
+fn listen() -> (std::net::TcpListener, SocketAddr) {
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+fn current_thread() -> runtime::Runtime {
+    runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
 }
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Script> {
         self.script.lock().unwrap()
+    }
+
+    /// Serves until `end`, which cuts the connections.
+    async fn serve(self, listener: std::net::TcpListener, end: CancellationToken) {
+        let listener = TcpListener::from_std(listener).unwrap();
+        let mut connections = JoinSet::new();
+        let accept = async {
+            loop {
+                let Ok((stream, _)) = listener.accept().await else {
+                    continue;
+                };
+                let _ = stream.set_nodelay(true);
+                let shared = self.clone();
+                connections.spawn(async move {
+                    let service = service_fn(move |request| {
+                        let shared = shared.clone();
+                        async move { shared.handle(request).await }
+                    });
+                    // A fault ends the connection by an error, which is meant.
+                    let _ = server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await;
+                });
+                while connections.try_join_next().is_some() {}
+            }
+        };
+        end.run_until_cancelled(accept).await;
+        connections.shutdown().await;
     }
 
     /// Answers a request, or breaks its connection by an error.
@@ -437,23 +503,11 @@ impl Shared {
         Ok(answer)
     }
 
+    /// Its request arrives even if the call is dropped.
     async fn send(&self, request: Request<Bytes>) -> io::Result<Response<Body>> {
-        let request = request.map(http_body_util::Full::new);
-        let stream = TcpStream::connect(&*self.service).await?;
-        let _ = stream.set_nodelay(true);
-        let (mut sender, connection) = client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(io::Error::other)?;
-        tokio::spawn(connection);
-        let answer = sender
-            .send_request(request)
-            .await
-            .map_err(io::Error::other)?;
-        let (mut head, body) = answer.into_parts();
-        let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
-        head.headers.remove(header::TRANSFER_ENCODING);
-        head.headers.remove(header::CONNECTION);
-        Ok(Response::from_parts(head, whole(body)))
+        let exchange = exchange(self.service.clone(), request);
+        let exchanged = self.exchanges.spawn(exchange).await;
+        exchanged.map_err(io::Error::other)?
     }
 
     /// Sends the first half of a body and closes the connection.
@@ -476,6 +530,25 @@ impl Shared {
         drop(sender);
         let _ = connection.await;
     }
+}
+
+async fn exchange(service: Arc<str>, request: Request<Bytes>) -> io::Result<Response<Body>> {
+    let request = request.map(http_body_util::Full::new);
+    let stream = TcpStream::connect(&*service).await?;
+    let _ = stream.set_nodelay(true);
+    let (mut sender, connection) = client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(io::Error::other)?;
+    tokio::spawn(connection);
+    let answer = sender
+        .send_request(request)
+        .await
+        .map_err(io::Error::other)?;
+    let (mut head, body) = answer.into_parts();
+    let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    head.headers.remove(header::TRANSFER_ENCODING);
+    head.headers.remove(header::CONNECTION);
+    Ok(Response::from_parts(head, whole(body)))
 }
 
 impl Script {

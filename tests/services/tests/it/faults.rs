@@ -1,6 +1,9 @@
 //! The proxy injects faults into calls. The service is moto, which accepts unsigned calls.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
@@ -243,6 +246,37 @@ async fn kills_between_calls() {
     assert_eq!(place.put_object("g", "1").await, None);
     assert_eq!(place.holds("f").await.as_deref(), Some("1"));
     assert_eq!(place.holds("g").await, None);
+}
+
+/// Otherwise a task that a dead node has left behind would be a call of the next one, and kill it.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_comes_from_a_killed_node_later() {
+    let place = Arc::new(Target::new());
+    place.proxy.kill_during(1);
+    let (_, killed) = place.proxy.run(async |access| {
+        let (left, endpoint) = (place.clone(), access.endpoint.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            left.call_at(&endpoint, Method::PUT, "late", "1").await
+        });
+        place
+            .call_at(&access.endpoint, Method::PUT, "first", "1")
+            .await
+    });
+    assert!(killed);
+    assert!(!place.proxy.is_dead());
+    assert_eq!(place.holds("first").await.as_deref(), Some("1"));
+
+    place.proxy.kill_during(2);
+    let (ended, killed) = place.proxy.run(async |access| {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        place
+            .call_at(&access.endpoint, Method::PUT, "next", "1")
+            .await
+    });
+    assert_eq!(ended.flatten().unwrap().status, 200);
+    assert!(!killed);
+    assert_eq!(place.holds("late").await, None);
 }
 
 #[tokio::test]
