@@ -351,12 +351,10 @@ impl Outbox {
             return Ok(());
         }
         // Also one that this node has prepared for an earlier request: another node may have removed its row meanwhile.
-        let size = {
-            let prepared = shared.prepared.lock();
-            let stored = new.iter().filter(|event| !prepared.contains_key(&event.id));
-            let sizes = stored.map(|event| shared.event_size(event));
-            sizes.fold(Size::default(), Size::plus)
-        };
+        let is_new = |event: &&OutboxEvent| !shared.prepared.lock().contains_key(&event.id);
+        let sizes = new.iter().filter(is_new);
+        let sizes = sizes.map(|event| shared.event_size(event));
+        let size = sizes.fold(Size::default(), Size::plus);
         // Events of existing uploads may use up to twice the limit.
         let factor = if is_creation { 1 } else { 2 };
         if new.is_empty() {
