@@ -127,9 +127,8 @@ impl Engine {
             upload = self.declare(upload, &bounds, end, &lease).await?;
         }
         let reached = can_complete(bounds.length, offset, request.content_length);
-        let reached = reached.filter(|_| !was_complete && (!upload.awaits_end || bounds.ends));
-        let mut is_prepared = reached.is_some();
-        if let Some(length) = reached {
+        if !was_complete && let Some(length) = reached.filter(|_| !upload.awaits_end || bounds.ends)
+        {
             let completed = [(EventKind::Completed, length)];
             self.prepare_kinds(&completed, &upload, context).await?;
         }
@@ -182,14 +181,13 @@ impl Engine {
         }
         if end == DeclaredEnd::WithContent && upload.length != Some(offset) {
             upload = Box::pin(self.declare_reached(context, &upload, offset, &lease)).await?;
-            is_prepared = true;
         }
         // Hooks may take long; other transfers can use the permit meanwhile, and HEAD waits for no start.
         drop((starting, permit));
-        let (mut reply, fresh) = (None, !was_complete);
+        let mut reply = None;
         if upload.is_complete_at(offset) {
             reply = self
-                .finish(context, upload.clone(), lease, fresh, is_prepared, true)
+                .finish(context, upload.clone(), lease, !was_complete)
                 .await?;
         }
         *expires = self.expiry(&upload, offset, SystemTime::now());

@@ -163,8 +163,7 @@ impl Engine {
                             return Err(Box::pin(error).await);
                         }
                     };
-                    // Its event was prepared before this lease.
-                    let finished = self.finish(context, current, lease, true, false, names_upload);
+                    let finished = self.finish_as(context, current, lease, true, names_upload);
                     merge(&mut reply, finished.await?);
                 }
                 let expires = self.expiry(&upload, 0, now);
@@ -247,8 +246,6 @@ impl Engine {
             if let Some(observer) = observer {
                 observer.created(&upload);
             }
-            let reached = can_complete(upload.length, 0, content_length);
-            let mut is_prepared = reached.is_some() && !upload.awaits_end;
             let remaining = self.remaining(&upload, upload.length, 0);
             let mut body_stream = BodyStream {
                 body,
@@ -292,12 +289,10 @@ impl Engine {
             drop(permit);
             if end == DeclaredEnd::WithContent && upload.length != Some(offset) {
                 upload = Box::pin(self.declare_reached(context, &upload, offset, &lease)).await?;
-                is_prepared = true;
             }
             if upload.is_complete_at(offset) {
                 let knows_url = observer.is_some() || names_upload;
-                let finished =
-                    self.finish(context, upload.clone(), lease, true, is_prepared, knows_url);
+                let finished = self.finish_as(context, upload.clone(), lease, true, knows_url);
                 merge(&mut reply, finished.await?);
             }
             let expires = self.expiry(&upload, offset, SystemTime::now());
@@ -386,11 +381,11 @@ impl Engine {
             permit = Some(self.transfer_permit().await?);
         }
         let end = can_complete(upload.length, 0, body_length).filter(|_| !upload.awaits_end);
+        self.prepare_creation(context, &upload, end).await?;
         let transfer = match permit {
             Some(permit) => Some((permit, self.lease_of_new(&upload).await?)),
             None => None,
         };
-        self.prepare_creation(context, &upload, end).await?;
         Ok(Prepared::New {
             upload: Arc::new(upload),
             key_lease,

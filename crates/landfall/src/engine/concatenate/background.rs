@@ -134,8 +134,7 @@ impl Engine {
         self.prepare_kinds(&completed, &current, context).await?;
         let concatenated = self.concatenate(current, &lease).await?;
         self.final_uploads.remove(id);
-        self.finish(context, concatenated, lease, true, true, true)
-            .await?;
+        self.finish(context, concatenated, lease, true).await?;
         Ok(())
     }
 }
