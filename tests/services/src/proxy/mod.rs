@@ -72,6 +72,7 @@ use fault::Random;
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
 
+/// After which a forwarded call counts as hanging.
 const HANGS: Duration = Duration::from_secs(60);
 
 /// The proxy. It runs in its own thread, independent of the tests' runtimes, and stops when it is
@@ -187,15 +188,15 @@ impl Proxy {
         *self.life.borrow() == NodeState::Killed
     }
 
-    /// Runs a node, with an address of its own, until it ends or is killed. Returns its result unless it was killed
-    /// before, and whether it was killed; then the proxy is revived.
+    /// Runs a node, which reaches the proxy at an address of its own, until the node ends or is killed. Returns the
+    /// node's result, `None` if a kill came first, and whether there was a kill. Every fault is then removed.
     ///
-    /// Its tasks and connections end with it, as those of a process do. What had reached the proxy has its effect, and
-    /// nothing comes later.
+    /// The node's tasks and connections end with it, as those of a process do. The calls that the proxy has forwarded
+    /// take effect before this returns; calls that it has not forwarded never do.
     ///
     /// # Panics
     ///
-    /// In a runtime of one thread.
+    /// In a runtime of one thread, and when the service does not respond for a minute.
     pub fn run<T: Send>(&self, node: impl AsyncFnOnce(Access) -> T + Send) -> (Option<T>, bool) {
         let (listener, address) = listen();
         let access = Access {
@@ -503,7 +504,7 @@ impl Shared {
         Ok(answer)
     }
 
-    /// Its request arrives even if the call is dropped.
+    /// Sends a request to the service, even if this is dropped.
     async fn send(&self, request: Request<Bytes>) -> io::Result<Response<Body>> {
         let exchange = exchange(self.service.clone(), request);
         let exchanged = self.exchanges.spawn(exchange).await;
