@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
-import { appendFileSync } from 'node:fs'
+import { appendFileSync, readFileSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -17,11 +17,13 @@ const KILLS = process.env.LANDFALL_LONG ? 200 : 8
 const BYTES_PER_KILL = 8 * MIB
 const SIZE = KILLS * BYTES_PER_KILL
 /**
- * The part of the file that may be sent twice. A killed server loses the bytes in its socket's buffer, so this holds
- * for a client that is slower than the server. Without a limit of the rate, buffers of the loopback hold several MiB.
+ * The part of the file that may be sent twice, beside what a killed server had not read from its socket. It loses what it
+ * has read and not yet written, so this holds for a client that is slower than the server.
  */
 const MAX_SENT_TWICE = 0.02
-const RATE = process.env.LANDFALL_KILLS_RATE ?? '12MiB'
+/** The kernel acknowledges two segments of the loopback at the latest: the sender counts them, although they are read. */
+const UNACKNOWLEDGED = 128 * 1024
+const RATE = process.env.LANDFALL_KILLS_RATE ?? (process.env.LANDFALL_LONG ? '12MiB' : '4MiB')
 
 /** A file of `SIZE` bytes in the folder `home`, with its digest. */
 async function prepare(t) {
@@ -51,12 +53,26 @@ async function untilRandomMoment(random, proxy, kills) {
   await sleep(random() * 10)
 }
 
-function report(t, kills, proxy) {
+/** Bytes between the proxy and the server on `port` that the server has not read: no server can keep those. */
+function unreadBytes(port, proxy) {
+  const end = `:${port.toString(16).toUpperCase().padStart(4, '0')}`
+  let unread = 0
+  for (const line of readFileSync('/proc/net/tcp', 'ascii').trim().split('\n').slice(1)) {
+    const [, local, remote, , queues] = line.trim().split(/\s+/)
+    const [sending, received] = queues.split(':').map((queue) => Number.parseInt(queue, 16))
+    if (local.endsWith(end)) unread += received
+    if (remote.endsWith(end)) unread += Math.max(0, sending - UNACKNOWLEDGED)
+  }
+  for (const { upstream } of proxy.links) unread += upstream.writableLength
+  return unread
+}
+
+function report(t, kills, proxy, unread = 0) {
   if (process.env.KILLS_FILE) appendFileSync(process.env.KILLS_FILE, `${kills}\n`)
-  const twice = (proxy.passed - SIZE) / SIZE
-  t.diagnostic(`${kills} kills; ${(twice * 100).toFixed(2)} % of ${SIZE / MIB} MiB were sent twice`)
+  const twice = (proxy.passed - unread - SIZE) / SIZE
+  t.diagnostic(`${kills} kills; ${(twice * 100).toFixed(2)} % of ${SIZE / MIB} MiB were sent twice, and ${unread} bytes were not read`)
   assert.equal(kills, KILLS)
-  assert.ok(twice <= MAX_SENT_TWICE, `${proxy.passed} bytes were sent for ${SIZE}`)
+  assert.ok(twice <= MAX_SENT_TWICE, `${proxy.passed} bytes were sent for ${SIZE}, of which ${unread} were not read`)
 }
 
 test(`${KILLS} times kill -9 of the program`, { timeout: 900_000 }, async (t) => {
@@ -83,10 +99,11 @@ test(`${KILLS} times kill -9 of the server`, { timeout: 900_000 }, async (t) => 
   let hasEnded = false
   const ended = upload.ended().finally(() => (hasEnded = true))
   let kills = 0
+  let unread = 0
   while (kills < KILLS) {
     await Promise.race([untilRandomMoment(random, proxy, kills), ended])
     if (hasEnded) break
-    await landfall.kill()
+    await landfall.kill(() => (unread += unreadBytes(landfall.port, proxy)))
     await sleep(random() * 100)
     await landfall.restart()
     kills += 1
@@ -94,5 +111,5 @@ test(`${KILLS} times kill -9 of the server`, { timeout: 900_000 }, async (t) => 
   const { code, completed, stderr } = await ended
   assert.equal(code, 0, stderr)
   assert.equal(await landfall.sha256(completed.url), digest)
-  report(t, kills, proxy)
+  report(t, kills, proxy, unread)
 })

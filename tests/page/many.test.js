@@ -114,3 +114,26 @@ test('rows that are not in the document keep their place and the focus', async (
   assert.equal(overlaps, 0);
   await visitor.leave();
 });
+
+testInBrowsers('at the end of the page, visible rows keep their place when rows above them leave', async () => {
+  const visitor = await Visitor.open(browser, landfall.page);
+  await visitor.tab.route(landfall.endpoint, (route) => route.fulfill({ status: 403, body: 'no', contentType: 'text/plain' }));
+  await drop(visitor, 200);
+  await until(async () => /· 200 failed$/.test(await visitor.tab.locator('#overall').textContent()), 'all to fail');
+  await visitor.tab.evaluate(() => scrollTo(0, document.body.scrollHeight));
+  await visitor.tab.getByRole('heading', { name: 'f199.txt' }).waitFor();
+  const last = () => visitor.tab.evaluate(() => [...document.querySelectorAll('.upload')].at(-1).getBoundingClientRect().top);
+  let before;
+  await until(async () => before === (before = await last()), 'the last row to rest');
+  const left = await visitor.tab.evaluate(() => {
+    const above = [...document.querySelectorAll('.upload')].filter((row) => row.getBoundingClientRect().bottom < 0);
+    for (const row of above) row.querySelector('[data-action="end"]').click();
+    return above.length;
+  });
+  assert.ok(left > 2, `${left} rows above the visible ones`);
+  await until(async () => Number(await visitor.tab.locator('.upload').last().getAttribute('aria-setsize')) === 200 - left, 'them to leave');
+  let after;
+  await until(async () => after === (after = await last()), 'the last row to rest again');
+  assert.ok(Math.abs(after - before) < 2, `the last row is at ${after} px, and was at ${before} px`);
+  await visitor.leave();
+});

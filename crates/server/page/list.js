@@ -161,6 +161,7 @@ export class List {
     // Visible rows must not move when rows above them change their height.
     const anchor = start < 0 ? this.#entries.find((entry) => start + entry.top + entry.height > 0 && rankOf(entry) === entry.rank) : undefined;
     const before = anchor?.top;
+    const scrolled = scrollY;
     if (width !== this.#width) {
       this.#width = width;
       for (const entry of this.#entries) entry.height = estimate(entry.item);
@@ -182,7 +183,8 @@ export class List {
     for (const entry of mounted) entry.height = entry.row.element.offsetHeight + GAP;
     this.#element.style.height = `${this.#place()}px`;
     for (const { row, top } of mounted) row.element.style.transform = `translateY(${top}px)`;
-    if (anchor && anchor.top !== before) scrollBy(0, anchor.top - before);
+    // Not by a difference: at the end of the page the browser has already scrolled, because the list became shorter.
+    if (anchor && anchor.top !== before) scrollTo(scrollX, scrolled + anchor.top - before);
     // With their real heights, more rows may fit in.
     else if (this.#entries.some((entry) => !entry.row && isNear(entry))) this.#schedule();
   }

@@ -2,7 +2,7 @@
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { accessSync, constants } from 'node:fs'
+import { accessSync, constants, readFileSync } from 'node:fs'
 import { mkdtemp, readFile, readdir, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -115,10 +115,19 @@ export class Landfall {
     return this.#log.join('\n')
   }
 
-  /** Kills the server, as a power loss would, and waits for its exit. */
-  async kill() {
+  /**
+   * Kills the server, as a power loss would, and waits for its exit. `atLast` looks at what the server leaves, which
+   * runs no more.
+   */
+  async kill(atLast) {
     const child = this.#child
     const gone = once(child, 'exit')
+    if (atLast) {
+      child.kill('SIGSTOP')
+      const state = () => readFileSync(`/proc/${child.pid}/stat`, 'latin1').split(') ').at(-1)[0]
+      while (state() !== 'T') continue
+      atLast()
+    }
     child.kill('SIGKILL')
     await gone
   }

@@ -100,7 +100,6 @@ impl Engine {
             let (was_complete, offset) = (snapshot.is_complete(), snapshot.stated_offset());
             (append, snapshot.upload, was_complete, offset)
         };
-        let finished_at = was_complete.then_some(offset);
         let mut bounds = match self.check_append(&upload, offset, request) {
             Ok(bounds) => bounds,
             Err(error) if !request.head.ends_beyond_length => return Err(error),
@@ -127,8 +126,9 @@ impl Engine {
             upload = self.declare(upload, &bounds, end, &lease).await?;
         }
         let reached = can_complete(bounds.length, offset, request.content_length);
-        if !was_complete && let Some(length) = reached.filter(|_| !upload.awaits_end || bounds.ends)
-        {
+        let reached = reached.filter(|_| !upload.awaits_end || bounds.ends);
+        let mut is_prepared = !was_complete && reached.is_some();
+        if is_prepared && let Some(length) = reached {
             let completed = [(EventKind::Completed, length)];
             self.prepare_kinds(&completed, &upload, context).await?;
         }
@@ -153,7 +153,9 @@ impl Engine {
                 .await;
             starting.disarm();
             let received = received?;
-            offset = finished_at.unwrap_or(received.offset);
+            if !was_complete {
+                offset = received.offset;
+            }
             *expires = self.expiry(&upload, offset, SystemTime::now());
             interruption = received.interruption;
         }
@@ -181,13 +183,15 @@ impl Engine {
         }
         if end == DeclaredEnd::WithContent && upload.length != Some(offset) {
             upload = Box::pin(self.declare_reached(context, &upload, offset, &lease)).await?;
+            is_prepared = true;
         }
         // Hooks may take long; other transfers can use the permit meanwhile, and HEAD waits for no start.
         drop((starting, permit));
         let mut reply = None;
         if upload.is_complete_at(offset) {
+            let finished = upload.clone();
             reply = self
-                .finish(context, upload.clone(), lease, !was_complete)
+                .finish(context, finished, lease, !was_complete, is_prepared, true)
                 .await?;
         }
         *expires = self.expiry(&upload, offset, SystemTime::now());

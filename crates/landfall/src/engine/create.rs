@@ -163,7 +163,8 @@ impl Engine {
                             return Err(Box::pin(error).await);
                         }
                     };
-                    let finished = self.finish_as(context, current, lease, true, names_upload);
+                    // Its event was prepared before this lease.
+                    let finished = self.finish(context, current, lease, true, false, names_upload);
                     merge(&mut reply, finished.await?);
                 }
                 let expires = self.expiry(&upload, 0, now);
@@ -292,7 +293,8 @@ impl Engine {
             }
             if upload.is_complete_at(offset) {
                 let knows_url = observer.is_some() || names_upload;
-                let finished = self.finish_as(context, upload.clone(), lease, true, knows_url);
+                // Its event was prepared before its content, or with its length.
+                let finished = self.finish(context, upload.clone(), lease, true, true, knows_url);
                 merge(&mut reply, finished.await?);
             }
             let expires = self.expiry(&upload, offset, SystemTime::now());
@@ -381,11 +383,11 @@ impl Engine {
             permit = Some(self.transfer_permit().await?);
         }
         let end = can_complete(upload.length, 0, body_length).filter(|_| !upload.awaits_end);
-        self.prepare_creation(context, &upload, end).await?;
         let transfer = match permit {
             Some(permit) => Some((permit, self.lease_of_new(&upload).await?)),
             None => None,
         };
+        self.prepare_creation(context, &upload, end).await?;
         Ok(Prepared::New {
             upload: Arc::new(upload),
             key_lease,

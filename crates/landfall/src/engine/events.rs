@@ -151,7 +151,7 @@ impl Engine {
             }
             (EventKind::Completed, Some(found)) if self.is_finish_pending(&found) => {
                 let upload = found.upload.clone();
-                self.finish(RequestContext::NONE, upload, lease, true)
+                self.finish(RequestContext::NONE, upload, lease, true, false, true)
                     .await?;
                 Resolution::Happened(Some(found))
             }

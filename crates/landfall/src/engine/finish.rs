@@ -36,27 +36,16 @@ impl Engine {
     }
 
     /// With hooks or sinks, this runs to completion even if the request is dropped. `fresh`: this request
-    /// stored the last byte.
-    ///
-    /// Not an `async fn`: its future would store the arguments twice.
-    pub(super) fn finish(
+    /// stored the last byte. `is_prepared`: it has prepared the event under this lease, so that no node resolves it
+    /// before the lease ends. `knows_url`: the client can ask for the upload again. Otherwise nothing of it remains if
+    /// this fails: its client would create another one, and both would complete.
+    pub(super) async fn finish(
         self: &Arc<Self>,
         context: &RequestContext,
         upload: Arc<Upload>,
         lease: Lease,
         fresh: bool,
-    ) -> impl Future<Output = Result<HookReply, Error>> + Send {
-        self.finish_as(context, upload, lease, fresh, true)
-    }
-
-    /// `knows_url`: the client can ask for the upload again. Otherwise nothing of it remains if this fails: its
-    /// client would create another one, and both would complete.
-    pub(super) async fn finish_as(
-        self: &Arc<Self>,
-        context: &RequestContext,
-        upload: Arc<Upload>,
-        lease: Lease,
-        fresh: bool,
+        is_prepared: bool,
         knows_url: bool,
     ) -> Result<HookReply, Error> {
         let finished = upload.clone();
@@ -69,7 +58,7 @@ impl Engine {
             let (engine, context) = (self.clone(), context.clone());
             // Boxed because the future of every request contains this one.
             let completing = Box::pin(async move {
-                let decided = engine.decide(&context, upload, &lease, knows_url);
+                let decided = engine.decide(&context, upload, &lease, is_prepared, knows_url);
                 let (upload, reply, reservations) = decided.await?;
                 engine
                     .record_completion(&context, upload, &lease, reply.as_deref(), reservations)
@@ -128,10 +117,15 @@ impl Engine {
         context: &RequestContext,
         upload: Arc<Upload>,
         lease: &Lease,
+        is_prepared: bool,
         knows_url: bool,
     ) -> Result<(Arc<Upload>, HookReply, Reservations), Error> {
         let decision = async {
             let upload = self.sync_completed(upload.clone(), lease).await?;
+            if !is_prepared {
+                let completed = [(EventKind::Completed, upload.length.unwrap_or_default())];
+                self.prepare_kinds(&completed, &upload, context).await?;
+            }
             let reply = self
                 .call_pre_finish(context, &upload, lease, knows_url)
                 .await?;
@@ -173,9 +167,6 @@ impl Engine {
         keeps_denial: bool,
     ) -> Result<HookReply, Error> {
         let offset = upload.length.unwrap_or_default();
-        // The event may have been prepared for another request, or not at all.
-        let completed = [(EventKind::Completed, offset)];
-        self.prepare_kinds(&completed, upload, context).await?;
         // Boxed because it is rare: the largest branch sets the size of every request's future.
         if let Some(digest) = &upload.repr_digest
             && !Box::pin(self.matches_digest(upload, offset, digest)).await?
@@ -294,7 +285,8 @@ impl Engine {
         };
         let snapshot = self.load(id).await?;
         if self.is_finish_pending(&snapshot) {
-            self.finish(context, snapshot.upload, lease, true).await?;
+            self.finish(context, snapshot.upload, lease, true, false, true)
+                .await?;
         }
         Ok(())
     }

@@ -304,9 +304,10 @@ pub trait EventSink: fmt::Debug + Send + Sync + 'static {
 
     /// Prepares events of one upload: they are emitted if their effects happen.
     ///
-    /// A prepared event may be emitted hours later, or never. It may be prepared again, with the same
-    /// [id](Event::id). Events of other kinds than the sink receives may be among them: a creation is
-    /// prepared for sinks of creations or completions.
+    /// A prepared event may be emitted hours later, or never. Each request that may cause it prepares it again, with the
+    /// same [id](Event::id): a sink that several processes share stores it again, because another one may have resolved
+    /// it meanwhile. Events of other kinds than the sink receives may be among them: a creation is prepared for sinks
+    /// of creations or completions.
     ///
     /// # Errors
     /// The request fails with 503, without effect: for a sink that is full.

@@ -160,6 +160,55 @@ async fn prepared_events_are_resolved() {
     .await;
 }
 
+/// Between two requests, another node may find out that the first did not complete the upload, and forget its event.
+#[tokio::test]
+async fn every_request_that_may_complete_an_upload_prepares_the_event_once_under_its_lease() {
+    everywhere(
+        |_| {},
+        async |site| {
+            let sink = RecordingSink::default();
+            let site =
+                Site::sharing_store(site, |config| *config = config.clone().sink(sink.clone()));
+            let site = site.await;
+            let prepared = |path: &str| {
+                let mut events = sink.prepared();
+                events.retain(|event| {
+                    event.upload.id == id(path) && event.kind == EventKind::Completed
+                });
+                events.len()
+            };
+            let at_once = site.request("POST", "/files/").with("Upload-Length", "5");
+            let at_once = at_once.with("Content-Type", DATA).body("hello");
+            let path = at_once.send().await.expect(201).location();
+            assert_eq!(prepared(&path), 1);
+
+            let path = site.create(5).await;
+            assert_eq!(prepared(&path), 0);
+            let cut = site.patching(&path, 0).chunked(&["hel"], &[]);
+            cut.send().await.expect(204);
+            assert_eq!(prepared(&path), 1);
+            site.patch(&path, 3, "lo").await.expect(204);
+            assert_eq!(prepared(&path), 2);
+
+            let cut = site.request("POST", "/files/").with("Upload-Length", "5");
+            let cut = cut.with("Content-Type", DATA).chunked(&["hel"], &[]);
+            let path = cut.send().await.expect(201).location();
+            site.patch(&path, 3, "lo").await.expect(204);
+            assert_eq!(prepared(&path), 2);
+
+            // A creation without bytes has no lease before the upload exists.
+            let path = site.create(0).await;
+            assert_eq!(prepared(&path), 2);
+
+            let parts = [site.partial("he").await, site.partial("llo").await];
+            let concat = format!("final;{} {}", parts[0], parts[1]);
+            let path = site.create_with(&[("Upload-Concat", &concat)]).await;
+            assert_eq!(prepared(&path), 1);
+        },
+    )
+    .await;
+}
+
 #[tokio::test]
 async fn a_fact_has_one_id_and_numbers_grow() {
     everywhere(

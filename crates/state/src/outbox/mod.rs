@@ -346,15 +346,14 @@ impl Outbox {
         let is_wanted = |event: &&Event| shared.wants.contains(event.kind);
         let new = events.iter().filter(is_wanted);
         let new = new.map(|event| OutboxEvent::new(event, &shared.named_headers));
-        let mut new = new.collect::<Result<Vec<_>, _>>()?;
-        {
-            let prepared = shared.prepared.lock();
-            new.retain(|event| !prepared.contains_key(&event.id));
-        }
+        let new = new.collect::<Result<Vec<_>, _>>()?;
         if new.is_empty() && !is_creation {
             return Ok(());
         }
-        let sizes = new.iter().map(|event| shared.event_size(event));
+        // Also one that this node has prepared for an earlier request: another node may have removed its row meanwhile.
+        let is_new = |event: &&OutboxEvent| !shared.prepared.lock().contains_key(&event.id);
+        let sizes = new.iter().filter(is_new);
+        let sizes = sizes.map(|event| shared.event_size(event));
         let size = sizes.fold(Size::default(), Size::plus);
         // Events of existing uploads may use up to twice the limit.
         let factor = if is_creation { 1 } else { 2 };

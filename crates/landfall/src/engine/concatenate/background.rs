@@ -134,7 +134,8 @@ impl Engine {
         self.prepare_kinds(&completed, &current, context).await?;
         let concatenated = self.concatenate(current, &lease).await?;
         self.final_uploads.remove(id);
-        self.finish(context, concatenated, lease, true).await?;
+        self.finish(context, concatenated, lease, true, true, true)
+            .await?;
         Ok(())
     }
 }

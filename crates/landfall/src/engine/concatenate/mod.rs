@@ -72,8 +72,8 @@ impl Engine {
             }
         };
         let end = admission.as_ref().map(|_| sum.unwrap_or_default());
-        self.prepare_creation(context, &upload, end).await?;
         let lease = self.lease(&upload.id).await?;
+        self.prepare_creation(context, &upload, end).await?;
         if let Some(first) = &first {
             self.record_final(first, &upload.id).await?;
         }
@@ -93,7 +93,7 @@ impl Engine {
                     Ok(upload) => {
                         admission.end();
                         let finished =
-                            engine.finish_as(&context, upload.clone(), lease, true, false);
+                            engine.finish(&context, upload.clone(), lease, true, true, false);
                         let reply = finished.await?;
                         engine
                             .final_uploads

@@ -14,12 +14,14 @@ use http_body_util::Full;
 use landfall::{
     Composer, Handler,
     event::{EventKind, EventSink},
+    lease::Fence,
     store::{
         MemoryStore, Store as _,
         file::{FileOptions, FileStore},
     },
     upload::Completion,
 };
+use landfall_hooks::HookName;
 use landfall_state::outbox::{EventState, Outbox, OutboxSettings};
 use landfall_state::sql::{Clock, Database};
 use landfall_test_services::until;
@@ -59,9 +61,48 @@ async fn event_that_another_node_also_prepared_is_not_lost_when_that_node_dies()
         other.outbox.close().await;
         let (events, prepared) = (one.outbox.events(), in_states(&[EventState::Prepared]));
         until(async || events.list(&prepared).await.unwrap().is_empty()).await;
-        one.prepare_and_emit(&upload, &[EventKind::Completed]).await;
+        one.outbox.emit(completion()).await;
         one.receiver.until(1).await;
         one.outbox.close().await;
+    })
+    .await;
+}
+
+/// A request on one node does not complete an upload, nor does one on another node, whose event is resolved. Then the
+/// first node completes it, and is killed before it emits the event.
+#[tokio::test(flavor = "multi_thread")]
+async fn event_prepared_again_is_stored_after_another_node_has_resolved_it() {
+    on_each_database(async |database| {
+        let mut settings = database.settings();
+        settings.presence_dir = None;
+        let open = || Outbox::open(settings.clone(), vec![route(&Arc::default())]);
+        let (one, other) = (open().await.unwrap(), open().await.unwrap());
+        let store = MemoryStore::new();
+        let mut unfinished = (*upload()).clone();
+        unfinished.completion = Completion::Pending;
+        let unfinished = store.create(unfinished).await.unwrap();
+        let completion = || event(EventKind::Completed, &unfinished);
+        one.prepare(&[completion()]).await.unwrap();
+        other.prepare(&[completion()]).await.unwrap();
+        other.close().await;
+        let receiver = Arc::<Receiver>::default();
+        let parts = Composer::join(store.clone());
+        let third = Harness::start_with(settings.clone(), receiver.clone(), parts).await;
+        let (events, prepared) = (one.events(), in_states(&[EventState::Prepared]));
+        until(async || events.list(&prepared).await.unwrap().is_empty()).await;
+
+        one.prepare(&[completion()]).await.unwrap();
+        let (_, mut append) = store.resume(&unfinished.id, Fence(1)).await.unwrap();
+        append.write(&mut vec!["hello".into()]).await.unwrap();
+        assert_eq!(append.commit().await.unwrap(), 5);
+        drop(append);
+        one.close().await;
+        let delivered = timeout(Duration::from_secs(30), receiver.until(1)).await;
+        assert_eq!(
+            delivered.expect("the event is lost")[0].hook,
+            HookName::PostFinish
+        );
+        third.close().await;
     })
     .await;
 }

@@ -104,7 +104,7 @@ impl Server {
         match (request.method.as_str(), is_collection) {
             ("OPTIONS", _) => Ok(self.options()),
             ("POST" | "PUT", true) => self.create(request, connection).await,
-            ("HEAD" | "GET", false) => Ok(self.inspect(request)),
+            ("HEAD" | "GET", false) => Ok(self.inspect(request).await),
             ("PATCH", false) => self.append(request, connection).await,
             ("DELETE", false) => Ok(self.cancel(request).await),
             _ => Ok(Response::new(405)),
@@ -276,13 +276,17 @@ impl Server {
         }
     }
 
-    fn inspect(&self, request: &Request) -> Response {
+    async fn inspect(&self, request: &Request) -> Response {
         let Some(upload) = self.find(&request.path) else {
             return match self.has(Mutant::HeadOfUnknownSucceeds) {
                 true => Response::new(204).with("Upload-Offset", 0),
                 false => problem(404, "about:blank", ""),
             };
         };
+        if self.has(Mutant::LosesBytesWhenCut) {
+            // Otherwise it would report the bytes that it is about to lose, if it does not know yet of the cut.
+            drop(upload.writer.lock().await);
+        }
         let state = upload.state.lock().unwrap();
         let mut response = Response::new(204)
             .with("Upload-Offset", state.data.len())
