@@ -84,6 +84,31 @@ testInBrowsers('a large file resumes after a reload when the same file is chosen
   await visitor.leave();
 });
 
+test('a file that is chosen again while its upload is restored resumes it', async () => {
+  const visitor = await Visitor.open(browser, landfall.page);
+  const file = await landfall.file('early.bin', LARGE);
+  await begin(visitor, file, 8 * MiB);
+  let release;
+  const released = new Promise((resolve) => { release = resolve; });
+  const uploads = `${landfall.endpoint}*`;
+  await visitor.tab.route(uploads, async (route) => {
+    await released;
+    await route.continue();
+  });
+  await visitor.tab.reload();
+  const row = await visitor.row('early.bin').is('restoring');
+  await visitor.choose(file);
+  await sleep(500);
+  await row.is('restoring');
+  // The driver would read the content of each request.
+  await visitor.tab.unroute(uploads);
+  release();
+  await assertResumed(visitor, row, file);
+  assert.doesNotMatch(await visitor.tab.locator('#note-text').textContent(), /already/);
+  assert.equal(await visitor.tab.locator('.upload').count(), 1);
+  await visitor.leave();
+});
+
 test('choosing the same file again with the main button resumes it', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
   const file = await landfall.file('again.bin', LARGE);

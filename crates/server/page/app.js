@@ -157,7 +157,8 @@ function findUnfinished() {
   for (const item of items) {
     const { record, state } = item;
     ids.add(record.id);
-    if (['done', 'rejected', 'removing'].includes(state)) continue;
+    // A finished one of an earlier visit is only being checked.
+    if (item.isEarlier || ['done', 'rejected', 'removing'].includes(state)) continue;
     const candidate = { record, item, isTaken: false };
     insert(record, candidate);
     // The file of a folder may be chosen again without the folder.
@@ -192,7 +193,7 @@ function classify(source, candidates, now) {
   const match = takeUnfinished(candidates, record);
   // Another file of this choice may have the same identity.
   if (!match && store.uploadedAt(record) < now) return { group: 'before' };
-  if (match?.item && !RESTARTABLE.includes(match.item.state)) return { group: 'listed' };
+  if (match?.item && match.item.state !== 'restoring' && !RESTARTABLE.includes(match.item.state)) return { group: 'listed' };
   if (!match && full) return rejected(full, full);
   if (match?.item) return { group: 'continued', record: match.record, item: match.item };
   return { group: match ? 'continued' : 'new', record: match?.record ?? record, snapshot };
@@ -203,6 +204,8 @@ function addFile({ source, record, item, message, heard }) {
   if (message) {
     add(record).reject(message);
     announce(heard);
+  } else if (item?.state === 'restoring') {
+    item.offer(source);
   } else if (!item || RESTARTABLE.includes(item.state)) {
     (item ?? add(record)).addFile(source);
   }

@@ -21,6 +21,8 @@ export class Item {
   #handle;
   #upload = null;
   #state = 'restoring';
+  /** @type {import('./files.js').Source | null} */
+  #offered = null;
   #message = '';
   #meter = new SpeedMeter();
   #release = null;
@@ -103,6 +105,11 @@ export class Item {
     return this.start();
   }
 
+  /** Takes a file that is chosen again while the upload is being restored, which continues with it. */
+  offer(source) {
+    this.#offered = source;
+  }
+
   /** Restores an upload of an earlier visit, once no other tab works on it. */
   async restore() {
     if (this.record.state !== 'finished') await this.#acquireLock();
@@ -135,6 +142,10 @@ export class Item {
     this.#handle = source?.handle;
     const permission = (await source?.handle?.queryPermission?.({ mode: 'read' })) ?? 'granted';
     const file = permission === 'granted' ? await readSource(source) : null;
+    if (this.#offered) {
+      await this.addFile(this.#offered);
+      return;
+    }
     if (file && isSameFile(this.record, file)) this.#createUpload(file);
     if (this.#upload === null) this.#set(this.#handle && permission !== 'granted' ? 'needs-permission' : 'needs-file');
     else if (this.record.state === 'paused') this.#set('paused');

@@ -37,7 +37,6 @@ fn command(name: &'static str) -> Command {
         .max_term_width(100)
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .disable_help_subcommand(true)
         .subcommands(landfall_cli::commands(name))
         .subcommands([
             Command::new("completions")

@@ -131,6 +131,11 @@ fn the_program_prints_completions_and_man_pages() {
             "Usage: landfall-cli upload [OPTIONS] FILE... URL",
         ),
         (&["download", "--help"], "  landfall-cli download http"),
+        (&["help"], "  download "),
+        (
+            &["help", "upload"],
+            "Usage: landfall-cli upload [OPTIONS] FILE... URL",
+        ),
     ] {
         let printed = home.lines(arguments).join("\n");
         assert!(
