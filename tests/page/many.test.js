@@ -98,11 +98,17 @@ testInBrowsers('a thousand files neither block the page nor fill it', async () =
   await visitor.leave();
 });
 
-test('rows that are not in the document keep their place and the focus', async () => {
+/** Opens the page with 200 files that failed. */
+async function openFailed() {
   const visitor = await Visitor.open(browser, landfall.page);
   await visitor.tab.route(landfall.endpoint, (route) => route.fulfill({ status: 403, body: 'no', contentType: 'text/plain' }));
   await drop(visitor, 200);
   await until(async () => /· 200 failed$/.test(await visitor.tab.locator('#overall').textContent()), 'all to fail');
+  return visitor;
+}
+
+test('rows that are not in the document keep their place and the focus', async () => {
+  const visitor = await openFailed();
   await visitor.row('f3.txt').button('Retry').focus();
   await visitor.tab.evaluate(() => scrollTo(0, document.body.scrollHeight));
   await visitor.tab.getByRole('heading', { name: 'f199.txt' }).waitFor();
@@ -120,10 +126,7 @@ test('rows that are not in the document keep their place and the focus', async (
 });
 
 testInBrowsers('at the end of the page, visible rows keep their place when rows above them leave', async () => {
-  const visitor = await Visitor.open(browser, landfall.page);
-  await visitor.tab.route(landfall.endpoint, (route) => route.fulfill({ status: 403, body: 'no', contentType: 'text/plain' }));
-  await drop(visitor, 200);
-  await until(async () => /· 200 failed$/.test(await visitor.tab.locator('#overall').textContent()), 'all to fail');
+  const visitor = await openFailed();
   await visitor.tab.evaluate(() => scrollTo(0, document.body.scrollHeight));
   await visitor.tab.getByRole('heading', { name: 'f199.txt' }).waitFor();
   const last = () => visitor.tab.evaluate(() => [...document.querySelectorAll('.upload')].at(-1).getBoundingClientRect().top);

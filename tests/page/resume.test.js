@@ -43,6 +43,22 @@ async function assertResumed(visitor, row, file) {
   assert.equal(await landfall.stored(await row.url()), await hashOf(file));
 }
 
+/** Holds the requests to uploads until the function that it resolves to is called. */
+async function hold(visitor) {
+  let release;
+  const released = new Promise((resolve) => { release = resolve; });
+  const uploads = `${landfall.endpoint}*`;
+  await visitor.tab.route(uploads, (route) => {
+    // The driver may have continued it already, since the route is gone.
+    released.then(() => route.continue()).catch(() => {});
+  });
+  return async () => {
+    // The driver would read the content of each later request.
+    await visitor.tab.unroute(uploads);
+    release();
+  };
+}
+
 testInBrowsers('a small file resumes automatically after a reload', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
   const file = await landfall.file('small.bin', 12 * MiB);
@@ -88,24 +104,36 @@ test('a file that is chosen again while its upload is restored resumes it', asyn
   const visitor = await Visitor.open(browser, landfall.page);
   const file = await landfall.file('early.bin', LARGE);
   await begin(visitor, file, 8 * MiB);
-  let release;
-  const released = new Promise((resolve) => { release = resolve; });
-  const uploads = `${landfall.endpoint}*`;
-  await visitor.tab.route(uploads, (route) => {
-    // The driver may have continued it already, since the route is gone.
-    released.then(() => route.continue()).catch(() => {});
-  });
+  const release = await hold(visitor);
   await visitor.tab.reload();
   const row = await visitor.row('early.bin').is('restoring');
   await visitor.choose(file);
   await sleep(500);
   await row.is('restoring');
-  // The driver would read the content of each request.
-  await visitor.tab.unroute(uploads);
-  release();
+  await release();
   await assertResumed(visitor, row, file);
   assert.doesNotMatch(await visitor.tab.locator('#note-text').textContent(), /already/);
   assert.equal(await visitor.tab.locator('.upload').count(), 1);
+  await visitor.leave();
+});
+
+test('a file that is chosen again while its upload is restored begins anew if the server no longer has it', async () => {
+  const visitor = await Visitor.open(browser, landfall.page);
+  const file = await landfall.file('gone.bin', LARGE);
+  await begin(visitor, file, 8 * MiB);
+  const url = await visitor.tab.evaluate(() => (
+    Object.values(localStorage).map((text) => JSON.parse(text)).find(({ name }) => name === 'gone.bin').url
+  ));
+  const release = await hold(visitor);
+  await visitor.tab.reload();
+  const row = await visitor.row('gone.bin').is('restoring');
+  await visitor.choose(file);
+  await fetch(url, { method: 'DELETE', headers: { 'Tus-Resumable': '1.0.0' } });
+  await release();
+  await visitor.slow();
+  await row.is('done');
+  assert.notEqual(await row.url(), url);
+  assert.equal(await landfall.stored(await row.url()), await hashOf(file));
   await visitor.leave();
 });
 

@@ -128,7 +128,8 @@ export class Item {
     }
     this.record = latest;
     this.#set('restoring');
-    if (this.record.url !== null && !(await this.#existsOnServer())) {
+    // With a file that was chosen meanwhile, it begins anew.
+    if (this.record.url !== null && !(await this.#existsOnServer()) && !this.#offered) {
       store.remove(this.record);
       store.forget(this.record);
       this.#set('removed');

@@ -116,8 +116,8 @@ export class Landfall {
   }
 
   /**
-   * Kills the server, as a power loss would, and waits for its exit. `atLast` looks at what the server leaves, which
-   * runs no more.
+   * Kills the server, as a power loss would, and waits for its exit. `atLast` is called when the server has been
+   * stopped, before it is killed.
    */
   async kill(atLast) {
     const child = this.#child
