@@ -1,6 +1,6 @@
 //! Probes of a service: what bucket leases and keys need of it. They leave nothing behind.
 
-use landfall_objects::put_record;
+use landfall_objects::{Cloud as _, put_record};
 
 use crate::client::{Client, Condition, ErrorKind, ObjectRef, Result};
 

@@ -13,7 +13,6 @@ const template = part('dead-row');
 /** Maximum number of listed events of a group. */
 const MAX_MEMBERS = 50;
 
-let currentOutbox = null;
 /** The displayed groups, to update only when they change. */
 let listed = '';
 
@@ -24,7 +23,6 @@ export function start() {
 
 /** Loads and shows the failed events; `outbox` is that of the overview. */
 export async function refresh(outbox) {
-  currentOutbox = outbox;
   const { groups } = await api.failedEvents();
   const text = JSON.stringify(groups);
   if (text !== listed) {
@@ -39,7 +37,7 @@ export async function refresh(outbox) {
   part('dead-none').hidden = groups.length > 0;
   part('dead-none').textContent = outbox == null
     ? 'No hooks configured. See --hooks-http.'
-    : 'All events were delivered or wait for their first attempt.';
+    : 'All events were delivered or wait for an attempt.';
   const total = outbox?.transports.reduce((sum, transport) => sum + transport.dead_letters, 0) ?? 0;
   const grouped = dead.reduce((sum, group) => sum + group.count, 0);
   const shown = Math.max(total, grouped);
@@ -127,7 +125,8 @@ async function change(action, selection, participle) {
   try {
     const { changed } = await action(selection);
     announce(`${count(changed, 'event')} ${participle}.`);
-    await refresh(currentOutbox);
+    // The counts of the last overview are from before.
+    await refresh((await api.overview()).outbox);
   } catch (error) {
     announce(error.message);
     part('dead-none').hidden = false;

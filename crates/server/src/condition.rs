@@ -195,6 +195,8 @@ struct Entry {
     is_over: bool,
     /// Kept when the condition is over: one that comes and goes fills no log.
     logged: LogThrottle,
+    /// The log has its beginning, and so gets its end.
+    is_logged: bool,
 }
 
 impl Entry {
@@ -239,9 +241,10 @@ impl Conditions {
             last: now,
             is_over: false,
             logged: LogThrottle::default(),
+            is_logged: false,
         });
         if entry.is_over(now) {
-            entry.is_over = false;
+            (entry.is_over, entry.is_logged) = (false, false);
             (entry.condition.since, entry.condition.count) = (SystemTime::now(), 0);
         }
         let effect = kind.effect();
@@ -252,9 +255,12 @@ impl Conditions {
         }
         entry.last = now;
         // One that lasts for weeks fills no log.
-        if logs && (is_news || effect != Effect::Degraded) && entry.logged.is_due() {
+        let is_due = is_news || effect != Effect::Degraded || !entry.is_logged;
+        if logs && is_due && entry.logged.is_due() {
             log(&entry.condition);
+            entry.is_logged = true;
         }
+        entry.is_logged |= !logs;
     }
 
     /// Ends the condition, and logs that.
@@ -263,7 +269,7 @@ impl Conditions {
         let Some(entry) = entries.get_mut(&(kind, subject.to_owned())) else {
             return;
         };
-        if !std::mem::replace(&mut entry.is_over, true) {
+        if !std::mem::replace(&mut entry.is_over, true) && entry.is_logged {
             let since = entry.condition.since;
             let seconds = since.elapsed().unwrap_or_default().as_secs();
             tracing::info!(condition = kind.name(), subject, seconds, "ConditionOver");
@@ -288,13 +294,8 @@ impl Conditions {
 }
 
 fn log(condition: &Condition) {
-    let Condition {
-        kind,
-        subject,
-        detail,
-        count,
-        ..
-    } = condition;
+    let Condition { kind, count, .. } = condition;
+    let (subject, detail) = (&condition.subject, &condition.detail);
     let (text, remedy, condition) = (kind.text(), kind.remedy(), kind.name());
     match kind.effect() {
         Effect::NotReady => {
@@ -364,6 +365,22 @@ mod tests {
         conditions.set(ConditionKind::DeadLetters, "http", None::<&str>);
         conditions.clear(ConditionKind::DeadLetters, "nats");
         assert_eq!(conditions.list().len(), 2);
+    }
+
+    /// One that comes and goes fills no log, and each end in the log has its beginning.
+    #[test]
+    fn an_end_is_logged_if_its_beginning_was() {
+        let (conditions, kind) = (Conditions::default(), ConditionKind::BucketUnreachable);
+        let is_logged = |kind| conditions.0.lock()[&(kind, String::new())].is_logged;
+        conditions.raise(kind, "", "a");
+        assert!(is_logged(kind));
+        conditions.clear(kind, "");
+        // Within a minute.
+        conditions.raise(kind, "", "b");
+        assert!(!is_logged(kind));
+        conditions.clear(kind, "");
+        conditions.record(ConditionKind::DeadLetters, "", 1);
+        assert!(is_logged(ConditionKind::DeadLetters));
     }
 
     #[test]

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderValue, Method, header};
-use landfall_objects::{Error, ErrorKind, ObjectHead, ObjectHeaders, ObjectRef, Result};
+use landfall_objects::{
+    Cloud as _, Error, ErrorKind, ObjectHead, ObjectHeaders, ObjectRef, Result,
+};
 use landfall_s3::client::Client;
 
 use super::{Bucket, BucketRules, DirectBucket, SignedUpload, UploadTerms};

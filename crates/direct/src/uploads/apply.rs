@@ -10,7 +10,7 @@ use landfall::{
     hook::{ClientResponse, Intent, RequestInfo},
     upload::{Completion, Snapshot, Upload, UploadId},
 };
-use landfall_objects::{self as objects, ErrorKind, ObjectHead};
+use landfall_objects::{self as objects, Cloud as _, ErrorKind, ObjectHead, ObjectHeaders};
 use landfall_state::sql::RowLease;
 
 use super::{
@@ -165,7 +165,8 @@ impl Direct {
     ) -> Result<Result<(), String>, DirectError> {
         let client = &self.s3()?.client;
         let multipart = record.multipart.as_deref().unwrap_or_default();
-        let made = client.complete_multipart(&record.object, multipart, &set.parts);
+        let (parts, none) = (&set.parts, ObjectHeaders::default());
+        let made = client.complete_multipart(&record.object, multipart, parts, &none);
         match made.await {
             Ok(_) => Ok(Ok(())),
             Err(error) if rejects_parts(&error) => {

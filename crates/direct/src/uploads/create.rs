@@ -7,6 +7,7 @@ use landfall::{
     external::HookDispatcher,
     hook::RequestInfo,
 };
+use landfall_objects::Cloud as _;
 use landfall_state::queue::{
     GrantOutcome, Job, JobEnd, NewJob, StartOutcome, StartRequest, tracking::labels,
 };
@@ -189,18 +190,24 @@ impl Direct {
         Ok(())
     }
 
-    /// Ends the job unless the client can retry: after a transient error, or with a token.
+    /// Ends the job unless the client can retry: after a transient error, or with a token, which only a hook denies
+    /// for good.
     pub(super) async fn on_denied(&self, authorization: &Authorization, error: &DirectError) {
         let is_transient = authorization.can_retry && is_transient(error);
         let is_kept = authorization.by_token
             || is_transient
             || (!authorization.is_new && belongs_to_other(error));
-        if is_kept {
-            return;
-        }
         let reason = format!("the upload was rejected: {error}");
+        let end = match error {
+            DirectError::Hook(denied) if authorization.by_token && denied.cause.is_none() => {
+                JobEnd::denied(denied.status, reason, authorization.client)
+            }
+            _ => (!is_kept).then_some(JobEnd::Failed(reason)),
+        };
         let job = authorization.job.id;
-        if let Err(error) = self.queue().finish(job, JobEnd::Failed(reason)).await {
+        if let Some(end) = end
+            && let Err(error) = self.queue().finish(job, end).await
+        {
             tracing::error!(%job, %error, "failed to release quota reservation");
         }
     }

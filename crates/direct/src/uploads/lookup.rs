@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use landfall::upload::UploadId;
-use landfall_objects::ErrorKind;
+use landfall_objects::{Cloud as _, ErrorKind};
 use landfall_state::queue::JobId;
 use landfall_state::sql::RowLease;
 use tokio::time::sleep;

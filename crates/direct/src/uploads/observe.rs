@@ -1,6 +1,6 @@
 //! Finds out what the bucket has of an upload.
 
-use landfall_objects::{ErrorKind, ObjectHead, Part, if_exists};
+use landfall_objects::{Cloud as _, ErrorKind, ObjectHead, Part, if_exists};
 
 use super::{
     Direct, REPLACES,

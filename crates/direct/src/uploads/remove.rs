@@ -14,7 +14,7 @@ use landfall::{
     hook::{Intent, RequestInfo},
     upload::{Snapshot, UploadId},
 };
-use landfall_objects::if_exists;
+use landfall_objects::{Cloud as _, if_exists};
 use landfall_state::{queue::JobEnd, sql::RowLease};
 
 use super::{Direct, decide::RemovalReason, key, request_info};

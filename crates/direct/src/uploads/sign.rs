@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, Method};
 use landfall::upload::Upload;
-use landfall_objects::{ObjectRef, Part};
+use landfall_objects::{Cloud as _, ObjectRef, Part};
 use landfall_s3::client::PostPolicy;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 

@@ -4,19 +4,15 @@
 //! is saved, the event is emitted. With hooks or sinks, all of it runs detached, under the lease. After a failure the
 //! completion stays pending, and the next request decides again. If no client knows the URL, the upload is removed.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::SystemTime};
 
 use landfall_protocol::ProblemKind;
 
 use super::{
     Engine, Error, HookCall, HookReply, RequestContext, Reservations, acknowledgement::SinkReceipt,
-    add, is_missing, receive::matches_digest, shown_name,
+    add, ends::log_end, is_missing, receive::matches_digest,
 };
 use crate::{
-    REQUEST_LOG,
     event::{Event, EventKind, TerminationReason},
     hook::ClientResponse,
     lease::Lease,
@@ -83,7 +79,7 @@ impl Engine {
         if fresh {
             add(&self.counters.finished, 1);
             self.record_due(&finished, finished.length.unwrap_or_default());
-            log_finished(&finished, context);
+            log_end("UploadFinished", Some(&finished), None, context);
         }
         if finished.kind == UploadKind::Partial || self.config.lenient {
             self.advance_finals_of(&finished.id);
@@ -290,22 +286,4 @@ impl Engine {
         }
         Ok(())
     }
-}
-
-/// Pieces of parallel uploads are no files of a person.
-pub(crate) fn log_finished(upload: &Upload, context: &RequestContext) {
-    if upload.kind == UploadKind::Partial {
-        tracing::debug!(target: REQUEST_LOG, id = %upload.id, size = upload.length, "UploadFinished");
-        return;
-    }
-    let tenths = |age: Duration| (age.as_secs_f64() * 10.0).round() / 10.0;
-    tracing::info!(
-        target: REQUEST_LOG,
-        id = %upload.id,
-        size = upload.length,
-        name = shown_name(upload),
-        seconds = upload.created.and_then(|at| at.elapsed().ok()).map(tenths),
-        client = context.client().map(tracing::field::display),
-        "UploadFinished"
-    );
 }

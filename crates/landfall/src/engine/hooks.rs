@@ -3,15 +3,15 @@
 //! The first denial or failure ends the calls. Callers must perform the effect only after all hooks have allowed it.
 //! The future is boxed only if a hook uses the point, because most uploads have none.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use http::StatusCode;
 use landfall_protocol::ProblemKind;
 
-use super::{Engine, Error, RequestContext, shown_name};
+use super::{Engine, Error, RequestContext, ends::log_end};
 use crate::{
-    BoxError, REQUEST_LOG,
+    BoxError,
     error::HandlerError,
     hook::{
         Access, ClientResponse, CreateDecision, Decision, FindUpload, Hook, HookPoints,
@@ -38,17 +38,6 @@ pub(crate) enum HookCall<'a> {
     Terminate(&'a Snapshot),
 }
 
-/// Returns the text of a response, of a problem or another JSON object its explanation.
-fn reason(response: &ClientResponse) -> String {
-    let body = response.body.as_deref().unwrap_or_default();
-    let explained = || {
-        let json: serde_json::Value = serde_json::from_slice(body).ok()?;
-        let texts = ["detail", "message", "error", "title"].map(|name| json.get(name)?.as_str());
-        texts.into_iter().flatten().next().map(str::to_owned)
-    };
-    explained().unwrap_or_else(|| String::from_utf8_lossy(body).into_owned())
-}
-
 impl HookCall<'_> {
     fn applies_to(&self, points: HookPoints) -> bool {
         match self {
@@ -68,25 +57,15 @@ impl HookCall<'_> {
     }
 
     /// A denied upload leaves no other trace for an operator.
-    fn log_denial(&self, hook: &dyn Hook, response: &ClientResponse, client: Option<IpAddr>) {
+    fn log_denial(&self, hook: &dyn Hook, response: &ClientResponse, context: &RequestContext) {
         let (by, upload) = match self {
             Self::Create(upload, _) => ("pre-create", Some(&**upload)),
             Self::Finish(snapshot) => ("pre-finish", Some(&*snapshot.upload)),
             Self::Access(access) if access.intent == Intent::Create => ("pre-access", None),
             Self::Access(_) | Self::Terminate(_) => return,
         };
-        let reason: String = reason(response).trim().chars().take(200).collect();
-        tracing::info!(
-            target: REQUEST_LOG,
-            id = upload.map(|upload| tracing::field::display(&upload.id)),
-            size = upload.and_then(|upload| upload.length),
-            name = upload.and_then(shown_name),
-            client = client.map(tracing::field::display),
-            by = hook.name().unwrap_or(by),
-            status = response.status.map(|status| status.as_u16()),
-            reason,
-            "UploadDenied"
-        );
+        let by = hook.name().unwrap_or(by);
+        log_end("UploadDenied", upload, Some((by, response)), context);
     }
 
     async fn call_one(
@@ -135,13 +114,20 @@ impl Engine {
             if !call.applies_to(hook.points()) {
                 continue;
             }
+            let earlier = match &call {
+                HookCall::Create(_, key) => (**key).clone(),
+                _ => None,
+            };
             let decision = call.call_one(&**hook, request).await;
             match decision.map_err(Error::Hook)? {
                 Decision::Allow(more) => {
                     merge(&mut reply, (!more.is_empty()).then(|| Box::new(more)));
                 }
                 Decision::Deny(response) => {
-                    call.log_denial(&**hook, &response, context.client());
+                    call.log_denial(&**hook, &response, context);
+                    if let Some(key) = earlier {
+                        key.deny(&response).await;
+                    }
                     return Err(Error::Rejected(call.problem_kind(), Box::new(response)));
                 }
                 Decision::Fail(response) => {

@@ -8,6 +8,7 @@ mod body_error;
 mod concatenate;
 mod counters;
 mod create;
+mod ends;
 mod error;
 mod events;
 mod finish;
@@ -42,9 +43,9 @@ pub(crate) use self::{
     append::AppendRequest,
     counters::{Counters, add, get},
     create::{CreateRequest, Created},
+    ends::log_end,
     error::Error,
     events::Reservations,
-    finish::log_finished,
     hooks::{HookCall, HookReply},
     inspect::Inspected,
     transfer::{BoxedObserver, TransferObserver},
@@ -78,15 +79,6 @@ pub(crate) struct RequestContext {
     pub(crate) info: Option<Arc<RequestInfo>>,
     /// For the log; unspecified if unknown. An IPv4 address is mapped: the future of a request stores few bytes.
     client: Ipv6Addr,
-}
-
-/// For the log.
-fn shown_name(upload: &Upload) -> Option<String> {
-    let metadata = &upload.metadata;
-    let name = metadata
-        .get_text("filename")
-        .or_else(|| metadata.get_text("name"));
-    name.map(|name| name.chars().take(255).collect())
 }
 
 impl<T: Into<Option<Arc<RequestInfo>>>> From<T> for RequestContext {

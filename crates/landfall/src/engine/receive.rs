@@ -16,6 +16,7 @@ use landfall_protocol::{Checksum, ChecksumPlacement, Problem, ProblemKind};
 
 use super::{
     Engine, Error, RequestContext, add,
+    ends::log_stop,
     live::{LiveUpload, Visibility},
     transfer::{BoxedObserver, Interruption, Transfer, TransferOutcome, WriteBatch},
     verifier::Verifier,
@@ -286,12 +287,12 @@ impl Engine {
         lease: Lease,
         interruption: Interruption,
     ) -> Error {
-        if let Interruption::Stopped(reply) = &interruption
-            && let Err(error) = self
-                .remove_detached(context, upload.clone(), offset, lease, &**reply)
-                .await
-        {
-            return error;
+        if let Interruption::Stopped(reply) = &interruption {
+            let removed = self.remove_detached(context, upload.clone(), offset, lease, &**reply);
+            if let Err(error) = removed.await {
+                return error;
+            }
+            log_stop(upload, reply, context);
         }
         self.interruption_error(&upload.id, offset, interruption)
     }

@@ -12,7 +12,11 @@ use std::{
 use landfall_protocol::ProblemKind;
 use tokio::runtime::Handle;
 
-use super::{Engine, Error, HookCall, HookReply, RequestContext, add, events, is_missing};
+use super::{
+    Engine, Error, HookCall, HookReply, RequestContext, add,
+    ends::{log_end, log_stop},
+    events, is_missing,
+};
 use crate::{
     REQUEST_LOG,
     event::TerminationReason,
@@ -115,7 +119,7 @@ impl Engine {
         let is_removed = self.erase(context, upload, offset, lease, why).await?;
         if is_removed && has_expired {
             add(&self.counters.expired, 1);
-            tracing::debug!(id = %upload.id, offset, "UploadExpired");
+            log_end("UploadExpired", Some(&**upload), None, context);
         } else if is_removed {
             add(&self.counters.terminated, 1);
             tracing::debug!(target: REQUEST_LOG, id = %upload.id, offset, "UploadTerminated");
@@ -255,6 +259,7 @@ impl Engine {
         }
         let (upload, offset) = (&snapshot.upload, snapshot.offset);
         self.remove(context, upload, offset, &lease, &reply).await?;
+        log_stop(upload, &reply, context);
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use http::request::Parts;
 
 use crate::{
-    engine::{Engine, HookCall, RequestContext, Reservations, log_finished},
+    engine::{Engine, HookCall, RequestContext, Reservations, log_end},
     event::{Event, EventKind},
     hook::{ClientResponse, HookError, Intent, RequestInfo, UploadToken},
     upload::{Snapshot, Upload, UploadId},
@@ -142,7 +142,12 @@ impl HookDispatcher {
     /// Emits an event after its effect, using the capacity that was reserved for its kind.
     pub async fn emit(&self, reservation: EventReservation, event: Event) {
         if event.kind == EventKind::Completed {
-            log_finished(&event.upload, RequestContext::NONE);
+            log_end(
+                "UploadFinished",
+                Some(&event.upload),
+                None,
+                RequestContext::NONE,
+            );
         }
         self.0.emit(reservation.0, event).await;
     }

@@ -175,7 +175,7 @@ impl Default for Decision {
 /// The idempotency key of a creation.
 ///
 /// A creation that is repeated, because its response was lost or on several connections at once, returns
-/// the existing upload. Both methods are called while the creation holds the lease named
+/// the existing upload. The methods about ids are called while the creation holds the lease named
 /// [`key`](Self::key), so creations with the same key run one after another.
 #[async_trait]
 pub trait IdempotencyKey: fmt::Debug + Send + Sync + 'static {
@@ -201,6 +201,9 @@ pub trait IdempotencyKey: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// The creation fails.
     async fn store_id(&self, upload: &mut Upload) -> Result<Option<UploadId>, IdempotencyError>;
+
+    /// A later hook denied the creation with this response. Called without the lease; the client's request waits for it.
+    async fn deny(&self, _response: &ClientResponse) {}
 }
 
 /// An error of an idempotency key; the creation fails.

@@ -145,9 +145,4 @@ impl Client {
     pub(crate) fn uses_unquoted_if_match(&self) -> bool {
         self.inner.unquoted_if_match.load(Ordering::Relaxed)
     }
-
-    /// Returns the counters of this client and its clones.
-    pub fn stats(&self) -> &Stats {
-        &self.inner.caller.stats
-    }
 }

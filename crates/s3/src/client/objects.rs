@@ -1,15 +1,12 @@
-//! The operations on objects and buckets.
-
-use std::ops::Range;
+//! Operations of S3 alone on objects and buckets.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderName, Method};
-use landfall_objects::{Service as _, content_length, read_object, service_time};
+use landfall_objects::{Cloud as _, Service as _};
 use md5::{Digest, Md5};
 
 use super::{
-    Client, Condition, CorsRule, ErrorKind, Inner, Object, ObjectHead, ObjectHeaders, ObjectRef,
-    ObjectsPage, Payload, Result, if_exists,
+    Client, Condition, CorsRule, ErrorKind, ObjectHeaders, ObjectRef, Payload, Result,
     operation::Operation,
     request::{METADATA, S3Request, signed, to_bucket, to_object},
     xml,
@@ -57,30 +54,6 @@ impl Client {
             Err(error) => Err(error),
         }
     }
-
-    /// Opens an object, or a range of it, for reading.
-    pub async fn get_object(
-        &self,
-        object: &ObjectRef,
-        range: Option<Range<u64>>,
-    ) -> Result<Object> {
-        read_object(&self.inner, object, range).await
-    }
-
-    /// Returns the headers and metadata of an object.
-    pub async fn head_object(&self, object: &ObjectRef) -> Result<ObjectHead> {
-        let request = to_object(Operation::HeadObject, Method::HEAD, object);
-        let head = self.inner.send(&request).await?.head;
-        let size = content_length(&head)
-            .ok_or_else(|| request.unexpected("the response has no length"))?;
-        Ok(Inner::object_head(&head, size))
-    }
-
-    /// Deletes an object. A missing one is not an error.
-    pub async fn delete_object(&self, object: &ObjectRef) -> Result<()> {
-        let request = to_object(Operation::DeleteObject, Method::DELETE, object);
-        if_exists(self.inner.send(&request).await).map(drop)
-    }
 }
 
 pub(super) fn put_headers(request: &mut S3Request<'_>, headers: &ObjectHeaders) -> Result<()> {
@@ -101,27 +74,6 @@ pub(super) fn put_headers(request: &mut S3Request<'_>, headers: &ObjectHeaders) 
 }
 
 impl Client {
-    /// Lists up to `max` objects (at most 1,000) whose keys begin with `prefix`.
-    ///
-    /// `after` is `next` of the previous page.
-    pub async fn list_objects(
-        &self,
-        bucket: &str,
-        prefix: &str,
-        after: Option<String>,
-        max: u32,
-    ) -> Result<ObjectsPage> {
-        let request = to_bucket(Operation::ListObjectsV2, Method::GET, bucket)
-            .query("list-type", "2")
-            .query("encoding-type", "url")
-            .query("max-keys", &max.to_string())
-            .page(prefix, "continuation-token", after.as_deref());
-        let response = self.inner.send(&request).await?;
-        let mut page = xml::objects(&response.body).map_err(|error| request.unexpected(error))?;
-        page.time = service_time(&response.head.headers);
-        Ok(page)
-    }
-
     /// Checks that the bucket exists and is accessible.
     pub async fn head_bucket(&self, bucket: &str) -> Result<()> {
         let request = to_bucket(Operation::HeadBucket, Method::HEAD, bucket);

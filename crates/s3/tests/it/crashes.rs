@@ -12,6 +12,7 @@ use landfall::{
     store::Store as _,
     upload::{Upload, UploadId, UploadKind},
 };
+use landfall_objects::Cloud as _;
 use landfall_s3::{S3Options, S3Store, UploadIds, client::ObjectRef};
 use landfall_test_services::{Access, Garage, Proxy};
 

@@ -14,6 +14,7 @@ use landfall::{
     store::{Store, StoreError},
     upload::{Completion, Upload, UploadId},
 };
+use landfall_objects::Cloud as _;
 use landfall_s3::{
     S3Options, S3Store, UploadIds,
     client::{Client, Condition, ObjectHeaders, ObjectRef, Payload},

@@ -9,6 +9,7 @@ use landfall::{
     store::{Enumerate, Orphan, OrphanKind, Store as _, StoreError},
     upload::{Metadata, Upload, UploadId},
 };
+use landfall_objects::{Cloud as _, PartCondition};
 use landfall_s3::{
     S3Options, S3Store, UploadIds,
     client::{Client, Condition, ErrorKind, ObjectHeaders, ObjectRef, Payload},
@@ -82,7 +83,13 @@ async fn of_tusd(store: &S3Store, bytes: &Bytes, parts: &[usize], rest: usize) -
     for (number, len) in (1..).zip(parts) {
         let payload = Payload::new(vec![bytes.slice(at..at + len)], None);
         client
-            .upload_part(&object_ref, &multipart, number, payload)
+            .upload_part(
+                &object_ref,
+                &multipart,
+                number,
+                payload,
+                PartCondition::default(),
+            )
             .await
             .unwrap();
         at += len;
@@ -144,7 +151,7 @@ async fn parts_of_tusd_above_a_missing_one_do_not_count() {
     let payload = Payload::new(vec![bytes.slice(12 * MIB..)], None);
     store
         .client()
-        .upload_part(&object_ref, multipart, 3, payload)
+        .upload_part(&object_ref, multipart, 3, payload, PartCondition::default())
         .await
         .unwrap();
     let loaded = store.load(&id).await.unwrap();
@@ -391,7 +398,13 @@ async fn orphans_are_found_and_removed() {
         .await
         .unwrap();
     client
-        .upload_part(&lost, &multipart, 1, Bytes::from_static(b"bytes").into())
+        .upload_part(
+            &lost,
+            &multipart,
+            1,
+            Bytes::from_static(b"bytes").into(),
+            PartCondition::default(),
+        )
         .await
         .unwrap();
     // A description whose multipart upload was aborted expires as any other.

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use landfall::{Composer, Config, Handler, service::ResponseBody};
+use landfall_objects::Cloud as _;
 use landfall_s3::{S3Options, S3Store, lease::keeps_prefix};
 use landfall_test_services::{
     Access, Ceph, Garage, Moto, Proxy,

@@ -11,6 +11,7 @@ use landfall::{
     store::{Store as _, StoreError},
     upload::UploadId,
 };
+use landfall_objects::Cloud as _;
 use landfall_s3::{
     S3Options, S3Store, UploadIds,
     client::{Client, Condition, ObjectHeaders, ObjectRef, Payload},

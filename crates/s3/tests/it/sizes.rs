@@ -6,6 +6,7 @@ use landfall::{
     lease::Fence,
     store::{Store as _, StoreError},
 };
+use landfall_objects::Cloud as _;
 use landfall_s3::{S3Options, S3Store};
 use landfall_test_services::{
     Garage, Proxy,

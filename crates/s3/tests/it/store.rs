@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use landfall::{Composer, Config, lease::Fence, store::Store as _, upload::Completion};
+use landfall_objects::{Cloud as _, PartCondition};
 use landfall_s3::{
     S3Options, S3Store,
     client::{Condition, ObjectHeaders, ObjectRef, Payload},
@@ -198,7 +199,7 @@ async fn small_parts_that_do_not_count_hinder_no_completion_on_ceph() {
             let late = Payload::from(pattern(2, len));
             let client = client(&access);
             client
-                .upload_part(&object, multipart, number, late)
+                .upload_part(&object, multipart, number, late, PartCondition::default())
                 .await
                 .unwrap();
         }

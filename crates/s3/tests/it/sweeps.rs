@@ -14,6 +14,7 @@ use landfall::{
     store::{DueFilter, Enumerate as _, Store as _, StoreError, SweepClaim},
     upload::{Completion, Snapshot, UploadId},
 };
+use landfall_objects::Cloud as _;
 use landfall_s3::{
     S3Options, S3Store,
     client::{Client, Operation},

@@ -8,6 +8,7 @@ use landfall::{
     store::{Store as _, StoreError},
     upload::{Upload, UploadId, UploadKind},
 };
+use landfall_objects::Cloud as _;
 use landfall_s3::{
     S3Options, S3Store,
     client::{Client, ObjectRef},

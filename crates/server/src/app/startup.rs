@@ -21,7 +21,15 @@ pub(super) fn log_startup(
     listeners: &[Listener],
     connection_limit: ConnectionLimit,
 ) {
-    log::say(format_args!("Landfall {}", env!("CARGO_PKG_VERSION")));
+    let grants = parts.grants.as_ref();
+    let version = env!("CARGO_PKG_VERSION");
+    let database = parts.hooks.database_name();
+    match database.or(grants.map(|grants| &*grants.database_name)) {
+        Some(name) => log::say(format_args!(
+            "Landfall {version}; grants and undelivered events are in {name}"
+        )),
+        None => log::say(format_args!("Landfall {version}")),
+    }
     for line in parts.storage.describe().lines() {
         log::say(line);
     }
@@ -29,32 +37,31 @@ pub(super) fn log_startup(
         log::say(format_args!("Using {} as maximum size.", size_text(bytes)));
     }
     parts.hooks.log_startup();
-    if let Some(grants) = &parts.grants {
-        grants.log_startup(settings);
-    }
     if let Some(direct) = &parts.direct {
         direct.log_startup(settings);
     }
-    log::say(access(settings, |hook| parts.hooks.receives(hook)));
+    let grants = grants.and_then(|grants| grants.describe(settings));
+    log::say(access(settings, grants, |hook| parts.hooks.receives(hook)));
     acme::log_startup(settings);
-    match settings.monitoring.expose_metrics {
-        true => {
-            let path = &settings.monitoring.metrics_path;
-            log::say(format_args!("{listening} Metrics are at {path}."));
-        }
-        false => log::say(listening),
+    let mut listening = listening.to_owned();
+    if settings.monitoring.expose_metrics {
+        listening += &format!(" Metrics are at {}.", settings.monitoring.metrics_path);
     }
+    if !settings.admin.is_on() {
+        listening += " Dashboard: off; --admin-key turns it on.";
+    }
+    log::say(listening);
     if connection_limit.is_low() {
         log::say(connection_limit);
     }
     log_urls(settings, listeners);
 }
 
-/// Returns who may upload, read and delete.
-fn access(settings: &Settings, receives: impl Fn(HookName) -> bool) -> String {
+/// Returns who may upload, read and delete, and where grants are.
+fn access(settings: &Settings, grants: Option<String>, has: impl Fn(HookName) -> bool) -> String {
     let (upload, tip) = if settings.grants.required {
         ("Uploads need a token of a grant", "")
-    } else if receives(HookName::PreCreate) {
+    } else if has(HookName::PreCreate) {
         ("The hook pre-create decides who may upload", "")
     } else {
         (
@@ -69,19 +76,16 @@ fn access(settings: &Settings, receives: impl Fn(HookName) -> bool) -> String {
         (false, false) => "delete it",
         (false, true) => "continue it",
     };
-    let later = match receives(HookName::PreAccess) {
+    let later = match has(HookName::PreAccess) {
         true => "the hook pre-access decides about later requests".to_owned(),
         false => format!("who knows the URL of an upload may {verbs}"),
     };
-    format!("{upload}; {later}.{tip}")
+    format!("{upload}; {later}{}.{tip}", grants.unwrap_or_default())
 }
 
 fn log_urls(settings: &Settings, listeners: &[Listener]) {
     let (is_tls, base) = (settings.tls.is_on(), &settings.urls.base_path);
     let scheme = if is_tls { "https" } else { "http" };
-    if !settings.admin.is_on() {
-        log::say("Dashboard: off; --admin-key turns it on.");
-    }
     for listener in listeners.iter().filter(|one| one.is_http3()) {
         if let Some(address) = listener.local_addr() {
             log::say(format_args!("Serving HTTP/3 on {address}."));

@@ -4,7 +4,7 @@ pub mod cors;
 mod diagnosis;
 pub mod doctor;
 
-use landfall_objects::CallSettings;
+use landfall_objects::{CallSettings, Cloud as _};
 use landfall_s3::client::{
     Client, ClientSettings, CredentialSource, Error, ErrorKind, SettingsError,
 };

@@ -14,7 +14,7 @@ fn job_events_arrive_once_and_in_order() {
     let events = "-hooks-enabled-events=UploadStarted,UploadCompleted,UploadCancelled,post-finish";
     let args = ["-require-grant", "-hooks-http", &application.url(), events];
     let server = Landfall::start(&args);
-    server.says(" for undelivered events.");
+    server.says("undelivered events are in ");
     let key = add_key(server.dir(), &["app", "-subject=ann"]);
     let app = Caller::new(&server, &key);
     let (_, granted) = app.grant(&json!({"id": "1", "filename": "a.txt", "filesize": 3}));

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::{
     grants_harness::Caller,
+    hooks_harness::with_hook,
     serve_harness::{Landfall, Request, program, run},
 };
 
@@ -81,6 +82,45 @@ fn uploads_with_a_link(args: &[&str]) {
 #[test]
 fn a_link_uploads_where_a_grant_is_required() {
     uploads_with_a_link(&["-require-grant"]);
+}
+
+/// A file that the application denies takes no place, and the one that is chosen instead is accepted.
+#[test]
+fn a_file_that_a_hook_denies_takes_no_place_in_its_link() {
+    let deny = r#"grep -q '"filename":"a.exe"' || exit 0
+echo '{"RejectUpload":true,"HTTPResponse":{"StatusCode":422,"Body":"no programs"}}'"#;
+    let hooks = with_hook("pre-create", deny);
+    let server = Landfall::start(&[
+        "-require-grant",
+        "-hooks-dir",
+        hooks.path().to_str().unwrap(),
+        "-hooks-enabled-events=pre-create",
+    ]);
+    let words = ["--files=1", "--url=https://up.example"];
+    let people = Caller::new(&server, &add(server.dir(), &words));
+    let upload = |id: &str, name: &str, metadata: &str| {
+        let (status, granted) = people.grant(&json!({"id": id, "filename": name, "filesize": 3}));
+        assert_eq!(status, 201, "{granted}");
+        let upload = Request::post()
+            .with("Upload-Length", 3)
+            .with("Upload-Metadata", metadata)
+            .with("Upload-Token", granted["upload_token"].as_str().unwrap());
+        server.client().ask(upload).status
+    };
+    for id in ["1", "1", "2"] {
+        assert_eq!(upload(id, "a.exe", "filename YS5leGU="), 422);
+        let line = server.says("event=UploadDenied");
+        let shown = "by=pre-create status=422 reason=\"no programs\"";
+        assert!(line.ends_with(shown), "{line}");
+        assert!(
+            line.contains(" name=a.exe seconds=0 client=127.0.0.1 subject="),
+            "{line}"
+        );
+        let (_, table, _) = link(server.dir(), &["list"]);
+        assert!(table.contains("0 of 1"), "{table}");
+    }
+    assert_eq!(upload("3", "a.jpg", "filename YS5qcGc="), 201);
+    server.stop();
 }
 
 /// In the wrong directory.

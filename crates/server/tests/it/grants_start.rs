@@ -12,7 +12,8 @@ use crate::{
 #[test]
 fn disabled_features_add_no_routes_or_metrics() {
     let server = Landfall::start(&[]);
-    assert!(!server.log().contains("for grants"), "{}", server.log());
+    assert!(!server.log().contains("grants are"), "{}", server.log());
+    assert!(!server.log().contains("are in '"), "{}", server.log());
     let answer = server.client().ask(Request::get("/uploadjobs"));
     assert_eq!(answer.status, 404);
     let page = server.client().ask(Request::get("/metrics")).text();
@@ -28,9 +29,10 @@ fn start_up_lines_name_database_and_authentication() {
     let file = file.join(".landfall/landfall.db");
     assert!(file.is_file());
     for line in [
-        format!("Using '{}' for grants.", file.display()),
-        "Using /api/jobs as the path for grants.".to_owned(),
-        "Authenticating callers by API keys (landfall keys).".to_owned(),
+        format!("; grants and undelivered events are in '{}'", file.display()),
+        "Uploads need a token of a grant; who knows the URL of an upload may read and delete it; grants are at \
+         /api/jobs, authenticated by API keys (landfall keys)."
+            .to_owned(),
     ] {
         assert!(lines.contains(&line), "no {line:?} in {lines}");
     }
@@ -39,6 +41,23 @@ fn start_up_lines_name_database_and_authentication() {
     // The page at / explains that it cannot upload.
     let greeting = server.client().ask(Request::get("/")).text();
     assert!(greeting.contains("/api/jobs"), "{greeting}");
+}
+
+#[test]
+fn the_start_has_eight_lines_at_most() {
+    let hooks = tempfile::tempdir().unwrap();
+    let hooks = hooks.path().to_str().unwrap();
+    for args in [
+        &["-hooks-dir", hooks][..],
+        &["-grants"],
+        &["-grants", "-hooks-dir", hooks],
+    ] {
+        let server = Landfall::start(args);
+        let lines = server.lines();
+        let said = lines.iter().filter(|line| !line.contains("level=WARN"));
+        assert!(said.count() <= 8, "{args:?}: {lines:#?}");
+        server.says("; grants and undelivered events are in '");
+    }
 }
 
 #[test]

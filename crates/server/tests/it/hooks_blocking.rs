@@ -33,7 +33,8 @@ echo '{"RejectUpload":true,"HTTPResponse":{"StatusCode":422,"Body":"{\"detail\":
     );
     assert_eq!(answer.header("X-Why"), Some("tenant"));
     let line = server.says("event=UploadDenied");
-    let shown = " size=5 client=127.0.0.1 by=pre-create status=422 reason=\"no such tenant\"";
+    let shown =
+        " size=5 seconds=0 client=127.0.0.1 by=pre-create status=422 reason=\"no such tenant\"";
     assert!(line.ends_with(shown), "{line}");
     let entries = std::fs::read_dir(server.dir()).unwrap();
     let names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();

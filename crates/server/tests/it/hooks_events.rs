@@ -138,7 +138,7 @@ fn without_stored_events_there_is_no_database() {
         let server = Landfall::start(args);
         server.client().upload(b"hello");
         assert!(!database_of(server.dir()).exists(), "{args:?}");
-        assert!(!server.log().contains("for undelivered events"));
+        assert!(!server.log().contains("undelivered events"));
         let (code, _, told) = events(server.dir(), &["list"]);
         assert_eq!(code, Some(1));
         assert!(
@@ -149,7 +149,8 @@ fn without_stored_events_there_is_no_database() {
     }
     let server = Landfall::start(&["-hooks-http", &url, "-hooks-enabled-events=post-finish"]);
     assert!(database_of(server.dir()).is_file());
-    server.says("landfall.db' for undelivered events.");
+    let line = server.says("undelivered events are in ");
+    assert!(line.ends_with("landfall.db'"), "{line}");
     // The database is neither an upload nor an orphan.
     server
         .client()

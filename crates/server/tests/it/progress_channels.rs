@@ -201,7 +201,18 @@ fn a_stop_response_reaches_a_client_between_two_chunks() {
         .patch(&path, 5, b"world")
         .refuses(404, "ERR_UPLOAD_NOT_FOUND");
     assert!(!server.file(&path).exists());
+    says_who_stopped(&server);
     server.stop();
+}
+
+/// One line, as of an upload that another hook denies.
+fn says_who_stopped(server: &Landfall) {
+    let line = server.says("event=UploadDenied");
+    let parts = ["level=INFO", " size=10 ", " seconds=", " by=post-receive"];
+    for part in parts {
+        assert!(line.contains(part), "no {part}: {line}");
+    }
+    assert_eq!(server.log().matches("event=UploadDenied").count(), 1);
 }
 
 #[test]
@@ -226,6 +237,7 @@ fn a_stop_or_cancel_ends_a_silent_request_at_once() {
     assert_eq!(client.answer().status, 400);
     println!("a stop took {:?}", stopped.elapsed());
     assert!(stopped.elapsed() < Duration::from_secs(3));
+    says_who_stopped(&server);
     server.stop();
 
     let server = Landfall::start(&["-grants"]);

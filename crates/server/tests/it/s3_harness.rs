@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use landfall_objects::{Cloud as _, PartCondition};
 use landfall_s3::client::{
     Client, ClientSettings, Condition, CredentialSource, Credentials, ErrorKind, ObjectHead,
     ObjectHeaders, ObjectRef, Payload, Result,
@@ -152,7 +153,9 @@ impl Bucket {
             let id = client.create_multipart(&place, headers).await?;
             for (number, part) in (1..).zip(parts) {
                 let payload = Payload::from(Bytes::copy_from_slice(part));
-                client.upload_part(&place, &id, number, payload).await?;
+                client
+                    .upload_part(&place, &id, number, payload, PartCondition::default())
+                    .await?;
             }
             Ok(id)
         })

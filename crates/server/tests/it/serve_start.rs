@@ -42,8 +42,8 @@ fn the_start_says_where_files_go_and_who_may_do_what() {
             ),
             "Anyone may upload; who knows the URL of an upload may read and delete it. See landfall help \
              grants, and help hooks.",
-            "Using 127.0.0.1:0 as address to listen. Metrics are at /metrics.",
-            "Dashboard: off; --admin-key turns it on.",
+            "Using 127.0.0.1:0 as address to listen. Metrics are at /metrics. Dashboard: off; --admin-key turns it \
+             on.",
             &format!("Upload page: http://{}/", server.address()),
             &format!("{URL_LINE}http://{}/files/", server.address()),
         ]
@@ -208,15 +208,15 @@ fn debug_logs_contain_the_lifecycle_of_uploads() {
     }
     server.says("event=SweepFinished");
     let (id, gone) = (id_of(&path), id_of(&gone));
-    for (event, id) in [
-        ("UploadCreated", id),
-        ("UploadInterrupted", id),
-        ("UploadExpired", id),
-        ("UploadCreated", gone),
-        ("UploadTerminated", gone),
+    for (level, event, id) in [
+        ("DEBUG", "UploadCreated", id),
+        ("DEBUG", "UploadInterrupted", id),
+        ("INFO", "UploadExpired", id),
+        ("DEBUG", "UploadCreated", gone),
+        ("DEBUG", "UploadTerminated", gone),
     ] {
         let lines = server.lines();
-        let wanted = format!("level=DEBUG event={event} id={id} ");
+        let wanted = format!("level={level} event={event} id={id} ");
         assert!(
             lines.iter().any(|line| line.contains(&wanted)),
             "no {wanted}: {lines:#?}"

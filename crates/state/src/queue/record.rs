@@ -7,7 +7,7 @@ use crate::sql::{
     Row, Statement, Value, from_unix_millis, replace_nul, signed, unix_millis, unsigned,
 };
 
-/// As they are read and written. The first [`FIXED`] never change, the last [`BINDING`] only when an upload is bound.
+/// As they are read and written. The first [`FIXED`] never change, the last [`BINDING`] only when an upload is bound or denied.
 pub(super) const COLUMNS: &str = "number, subject, request_id, filename, filename_key, filetype, \
      request_fingerprint, max_size, metadata, quota_period, created_at, expires_at, \
      state, reason, size, upload_offset, rate, rate_measured_at, node, prepared_end, \
@@ -158,7 +158,7 @@ pub(super) fn insert(records: &[&Record]) -> Statement {
     Statement::from_rows(&head, rows, TYPES, "")
 }
 
-/// Updates the jobs whose uploads were bound.
+/// Updates the jobs whose uploads were bound or denied.
 pub(super) fn update_bound(records: &[&Record]) -> Statement {
     update_columns::<{ 1 + CHANGING }>(records)
 }
@@ -210,7 +210,7 @@ pub(super) fn read_event(row: &Row) -> Result<JobEvent, QueueError> {
 /// Completions are never prepared, and neither is what follows them.
 fn format_end(end: &JobEnd) -> Option<String> {
     let (state, reason) = match end {
-        JobEnd::Completed(_) | JobEnd::Removed(_) => return None,
+        JobEnd::Completed(_) | JobEnd::Removed(_) | JobEnd::Denied(..) => return None,
         JobEnd::Cancelled(reason) => (JobState::Cancelled, reason.as_str()),
         JobEnd::Failed(reason) => (JobState::Failed, reason.as_str()),
         JobEnd::Expired => (JobState::Expired, ""),

@@ -147,7 +147,8 @@ impl UnitOfWork<'_> {
             }
             return is_completed;
         }
-        if job.state.is_terminal() {
+        let is_denied = matches!(end, JobEnd::Denied(..));
+        if job.state.is_terminal() || is_denied && job.state != JobState::Received {
             return false;
         }
         let is_active = job.state != JobState::Received || job.expires_at > now;
@@ -164,7 +165,9 @@ impl UnitOfWork<'_> {
                 JobEventKind::UploadCancelled,
                 Some(why),
             ),
-            JobEnd::Failed(why) => (JobState::Failed, JobEventKind::UploadFailed, Some(why)),
+            JobEnd::Failed(why) | JobEnd::Denied(why, _) => {
+                (JobState::Failed, JobEventKind::UploadFailed, Some(why))
+            }
             JobEnd::Expired => (JobState::Expired, JobEventKind::UploadExpired, None),
             JobEnd::Removed(_) => return false,
         };
@@ -191,6 +194,9 @@ impl UnitOfWork<'_> {
         record.job.ended_at = Some(now);
         record.prepared_end = None;
         let reserved = std::mem::take(&mut record.reserved_bytes);
+        if let JobEnd::Denied(_, client) = end {
+            self.set_client(number, *client);
+        }
         self.adjust_usage(number, -signed(reserved), signed(used));
         self.emit(number, kind);
         true

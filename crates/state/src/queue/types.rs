@@ -10,6 +10,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use http::StatusCode;
 use landfall::upload::UploadId;
 use sha2::{Digest as _, Sha256};
 
@@ -270,6 +271,8 @@ pub enum JobEnd {
     Cancelled(String),
     /// Failed; the reason, for users.
     Failed(String),
+    /// Failed before it was started, without which it changes nothing; the reason, and the client's address.
+    Denied(String, Option<IpAddr>),
     /// Not started or not completed in time.
     Expired,
     /// Deleted after its completion, without which it changes nothing; the reason, for users.
@@ -280,6 +283,13 @@ impl JobEnd {
     /// Creates a completion that is proven by the number of bytes only.
     pub const fn completed(bytes: u64) -> Self {
         Self::Completed(Completion { bytes, etag: None })
+    }
+
+    /// Returns the end of a job whose creation was denied, unless clients repeat a request with this status.
+    pub fn denied(status: StatusCode, reason: String, client: Option<IpAddr>) -> Option<Self> {
+        let is_final =
+            status.is_client_error() && !matches!(status.as_u16(), 408 | 409 | 423 | 425 | 429);
+        is_final.then_some(Self::Denied(reason, client))
     }
 }
 

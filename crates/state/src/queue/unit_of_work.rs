@@ -4,7 +4,10 @@
 //! Each locks the jobs that it changes, the subjects whose limits it checks, and the uploads that
 //! it creates jobs for, in one global order. Rows therefore do not change between read and write.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    net::IpAddr,
+};
 
 use super::{
     GrantLimits, Job, JobEventKind, JobId, JobState, StartRequest, Token,
@@ -37,7 +40,7 @@ pub(super) struct LoadedJob {
     /// `None` for a new job.
     pub(super) loaded_as: Option<(JobState, u64)>,
     pub(super) is_changed: bool,
-    /// To another upload than it was loaded with.
+    /// To another upload than it was loaded with, or the client is another one.
     pub(super) is_bound: bool,
 }
 
@@ -231,15 +234,20 @@ impl<'a> UnitOfWork<'a> {
         let Some(record) = self.change(number) else {
             return false;
         };
-        record.job.client = start.client.or(record.job.client);
         if !start.is_part {
             record.job.upload_id = Some(start.upload.to_string());
             record.upload_fingerprint = Some(start.fingerprint.clone());
         }
+        self.set_client(number, start.client);
+        true
+    }
+
+    /// Of the request that binds an upload, or is denied.
+    pub(super) fn set_client(&mut self, number: i64, client: Option<IpAddr>) {
         if let Some(loaded) = self.jobs.get_mut(&number) {
+            loaded.record.job.client = client.or(loaded.record.job.client);
             loaded.is_bound = true;
         }
-        true
     }
 
     pub(super) fn add(&mut self, mut record: Record) -> Job {

@@ -1,6 +1,7 @@
 //! The server of the uploads: the URL where they are created, and where grants are requested with an API key or a link.
 //!
-//! People copy the URL of the upload page, or get a link to it. One request to the page finds the others.
+//! People copy the URL of the upload page or of an upload, or get a link to the page. One request to the page finds the
+//! others; any other URL of a server leads up to it.
 
 use std::{
     collections::HashSet,
@@ -53,20 +54,28 @@ pub(super) async fn find(
         false => None,
     };
     let is_page = is_link || target.path() == "/" || found.is_some();
-    if !is_page && key.is_none() {
+    let mut is_other = false;
+    if !is_page && !is_usual {
+        match plain.inspect(&target).await {
+            // The URL of an upload.
+            Ok(_) => target = parent(target),
+            Err(_) => is_other = plain.options(&target).await.is_err(),
+        }
+    }
+    if !is_page && key.is_none() && !is_other {
         return Ok((target, None));
     }
     if !is_page {
-        let above = if target.path().ends_with('/') {
-            ".."
-        } else {
-            "."
-        };
-        page = target.join(above).unwrap_or(page);
+        page = parent(target.clone());
         found = plain.discover(&page).await?;
+        let mut above = page.clone();
+        while is_other && found.is_none() && above.path() != "/" {
+            above = parent(above);
+            found = plain.discover(&above).await?;
+        }
     }
     let (endpoint, url) = match found {
-        Some(urls) if is_page => (urls.endpoint, urls.grants),
+        Some(urls) if is_page || is_other => (urls.endpoint, urls.grants),
         Some(urls) => (target, urls.grants),
         // It may be turned off.
         None => (target, page.join("uploadjobs").ok()),
@@ -89,6 +98,11 @@ pub(super) async fn find(
             unfinished,
         }),
     ))
+}
+
+fn parent(url: Url) -> Url {
+    let above = [".", ".."][usize::from(url.path().ends_with('/'))];
+    url.join(above).unwrap_or(url)
 }
 
 fn unfinished(endpoint: &Url) -> HashSet<(PathBuf, u64)> {

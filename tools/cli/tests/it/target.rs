@@ -51,6 +51,26 @@ fn a_page_below_a_path_names_the_endpoint() {
 }
 
 #[test]
+fn any_url_of_a_server_leads_to_its_endpoint() {
+    let (server, home) = (Server::start(), Home::new());
+    home.file("a.bin", 10, 1);
+    let upload = home.lines(&["upload", "a.bin", &server.endpoint()])[0].clone();
+    let of_page = |path: &str| server.endpoint().replace("files/", path);
+    for url in [
+        upload,
+        of_page("admin/"),
+        of_page("metrics"),
+        of_page("admin/uploads/1?a=b"),
+    ] {
+        let urls = home.lines(&["upload", "a.bin", &url]);
+        let (parent, _) = urls[0].rsplit_once('/').unwrap();
+        assert_eq!(format!("{parent}/"), server.endpoint(), "{url}");
+        home.lines(&["upload", "a.bin", &url, "--key", "lfk_right"]);
+    }
+    assert_eq!(tokens(&server), ["lft_a.bin-10"; 4]);
+}
+
+#[test]
 fn a_link_and_a_key_request_a_grant_for_each_file() {
     let (server, home) = (Server::start(), Home::new());
     home.file("a.bin", 10, 1);

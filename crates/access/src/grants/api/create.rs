@@ -64,13 +64,11 @@ async fn refused(api: &Api, job: &Job, denied: HookError) -> Problem {
     if message.len() > MAX_MESSAGE_BYTES {
         message.clear();
     }
-    let may_pass = status.is_server_error() || matches!(status.as_u16(), 408 | 423 | 429);
-    if status.is_client_error() && !may_pass {
-        let settings = &api.settings;
-        let reason = format!("its upload was rejected: {message}");
-        if let Err(error) = end(settings, job, reason).await {
-            tracing::error!(job = %job.id, %error, "failed to release quota reservation");
-        }
+    let reason = format!("its upload was rejected: {message}");
+    if let Some(JobEnd::Denied(reason, _)) = JobEnd::denied(status, reason, None)
+        && let Err(error) = end(&api.settings, job, reason).await
+    {
+        tracing::error!(job = %job.id, %error, "failed to release quota reservation");
     }
     let problem = Problem::denied(status, message);
     match denied.headers.get(header::RETRY_AFTER) {

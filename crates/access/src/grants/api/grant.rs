@@ -47,7 +47,11 @@ async fn issue(api: &Api, parts: &Parts, body: Body) -> Result<(bool, Response),
     new.link = principal.link;
     new.request_fingerprint = Some(new.fingerprint());
     let decided = policy::decide(&api.settings.policies, &principal, &mut new, parts).await;
-    decided.map_err(|denial| denied(api, parts, &new, denial))?;
+    decided.map_err(|denial| {
+        // Within the limits, the application denied it.
+        let by = new.check().map_or("grants", |()| "pre-grant");
+        denied(api, parts, &new, by, denial)
+    })?;
     if mode == ResponseMode::Url {
         create::check_metadata(&new)?;
     }
@@ -70,7 +74,7 @@ async fn issue(api: &Api, parts: &Parts, body: Body) -> Result<(bool, Response),
             let detail = "this id was used for another request; choose another id";
             return Err(Problem::new(StatusCode::CONFLICT, detail));
         }
-        GrantOutcome::LimitExceeded(refusal) => return Err(denied(api, parts, &new, refusal)),
+        GrantOutcome::LimitExceeded(why) => return Err(denied(api, parts, &new, "grants", why)),
     };
     let ended = match job.state {
         JobState::Cancelled => Some("the upload with this id was cancelled"),
@@ -105,7 +109,7 @@ async fn issue(api: &Api, parts: &Parts, body: Body) -> Result<(bool, Response),
 }
 
 /// An upload that is not granted leaves no other trace for an operator.
-fn denied(api: &Api, parts: &Parts, wanted: &NewJob, why: impl Into<Problem>) -> Problem {
+fn denied(api: &Api, parts: &Parts, wanted: &NewJob, by: &str, why: impl Into<Problem>) -> Problem {
     let problem = why.into();
     if problem.status().is_client_error() {
         let client = api.settings.handler.client(parts);
@@ -116,7 +120,7 @@ fn denied(api: &Api, parts: &Parts, wanted: &NewJob, why: impl Into<Problem>) ->
             subject = wanted.subject,
             link = wanted.link,
             client = client.map(tracing::field::display),
-            by = "grants",
+            by,
             status = problem.status().as_u16(),
             reason = problem.detail(),
             "UploadDenied"

@@ -3,12 +3,14 @@
 use std::net::IpAddr;
 
 use async_trait::async_trait;
+use http::StatusCode;
 use landfall::{
-    hook::{IdempotencyError, IdempotencyKey},
+    hook::{ClientResponse, IdempotencyError, IdempotencyKey},
     upload::{Upload, UploadId, UploadKind},
 };
 use landfall_state::queue::{
-    Job, JobId, Queue, QueueError, StartOutcome, StartRequest, tracking::labels,
+    Job, JobEnd, JobId, Queue, QueueError, StartOutcome, StartRequest,
+    tracking::{denial, labels},
 };
 use parking_lot::Mutex;
 
@@ -105,6 +107,15 @@ impl IdempotencyKey for GrantKey {
             StartOutcome::TooLarge if self.is_part => Err(lost(TokenRejection::TooManyParts)),
             StartOutcome::TooLarge => Err(lost(TokenRejection::TooLarge { granted })),
             StartOutcome::NotFound => Err(lost(TokenRejection::UnknownToken)),
+        }
+    }
+
+    async fn deny(&self, response: &ClientResponse) {
+        let status = response.status.unwrap_or(StatusCode::BAD_REQUEST);
+        if let Some(end) = JobEnd::denied(status, denial(Some(response)), self.client)
+            && let Err(error) = self.queue.finish(self.job, end).await
+        {
+            tracing::error!(job = %self.job, %error, "failed to end the job of a denied upload");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Companion's routes, with the requests of @uppy/aws-s3 of Uppy 4, 5 and 6.
 
 use landfall_direct::{SmallFiles, StsSettings};
+use landfall_objects::Cloud as _;
 use landfall_state::queue::JobState;
 use serde_json::{Value, json};
 

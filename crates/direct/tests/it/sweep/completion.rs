@@ -7,6 +7,7 @@ use landfall::{
     upload::{Upload, UploadId},
 };
 use landfall_direct::{OpenRequest, Record, Requester, SentHeaders, Status, TransferMode};
+use landfall_objects::Cloud as _;
 use landfall_s3::client::{ObjectHeaders, ObjectRef as Object};
 use landfall_state::queue::{
     GrantOutcome, JobState, NewJob, Principal, StartOutcome, StartRequest,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use landfall_direct::TransferMode;
+use landfall_objects::{Cloud as _, PartCondition};
 use landfall_s3::client::{Operation, Payload};
 
 use super::harness::World;
@@ -41,9 +42,13 @@ async fn requests(mode: TransferMode, is_active: bool, has_notifications: bool) 
             let part = u32::try_from(second / PART_INTERVAL + 1).unwrap();
             let multipart = record.multipart.as_deref().unwrap();
             let payload = Payload::from(Bytes::from_static(b"part"));
-            let sent = node
-                .client
-                .upload_part(&record.object, multipart, part, payload);
+            let sent = node.client.upload_part(
+                &record.object,
+                multipart,
+                part,
+                payload,
+                PartCondition::default(),
+            );
             sent.await.unwrap();
         }
         let report = world.sweep_after(&node, Duration::from_secs(STEP)).await;

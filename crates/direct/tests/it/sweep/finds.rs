@@ -1,5 +1,6 @@
 //! Detection of completed uploads and of progress.
 
+use landfall_objects::{Cloud as _, ObjectHeaders};
 use std::time::Duration;
 
 use http::{HeaderMap, Method};
@@ -58,9 +59,8 @@ async fn unreported_completions_are_found(service: Service) {
     // Completed without this server, or by a process that died right after it.
     let parts = [part(&node, &records[2], 1, b"hello".to_vec()).await];
     let multipart = records[2].multipart.as_deref().unwrap();
-    let completed = node
-        .client
-        .complete_multipart(&records[2].object, multipart, &parts);
+    let (client, none) = (&node.client, ObjectHeaders::default());
+    let completed = client.complete_multipart(&records[2].object, multipart, &parts, &none);
     completed.await.unwrap();
 
     let report = world.sweep_after(&node, MAX_CHECK_DELAY).await;

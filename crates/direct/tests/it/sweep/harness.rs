@@ -19,6 +19,7 @@ use landfall_access::grants::enforce::{GrantHook, GrantHookSettings};
 use landfall_direct::{
     Direct, DirectSettings, OpenRequest, Record, Repository, Requester, SweepReport, TransferMode,
 };
+use landfall_objects::Cloud as _;
 use landfall_s3::client::{Client, ErrorKind};
 use landfall_state::queue::{
     Job, Queue, QueueSettings, StaleFilter,

@@ -8,6 +8,7 @@ use landfall_direct::{
     Direct, DirectError, OpenRequest, Requester, SentHeaders, SignedOperation, Status, StsSettings,
     TransferMode,
 };
+use landfall_objects::Cloud as _;
 use landfall_s3::client::{Client, Condition, CredentialSource, ObjectHeaders, ObjectRef, Payload};
 use landfall_state::queue::Principal;
 

@@ -5,6 +5,7 @@ use landfall::{
     event::{EventKind, TerminationReason},
 };
 use landfall_direct::{DirectError, Record, Status, TransferMode};
+use landfall_objects::Cloud as _;
 use landfall_s3::client::{Condition, Payload};
 use landfall_state::queue::{JobState, tracking};
 

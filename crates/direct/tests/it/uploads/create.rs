@@ -7,6 +7,7 @@ use landfall::{
     hook::{ClientResponse, CreateDecision, Decision},
 };
 use landfall_direct::{DirectError, DirectSettings, OpenRequest, Requester, Status, TransferMode};
+use landfall_objects::Cloud as _;
 use landfall_state::queue::{GrantLimits, JobEnd, JobState, LimitExceeded, Principal};
 
 use super::harness::{

@@ -20,6 +20,7 @@ use landfall_direct::{
     Bucket, CompletedUpload, Direct, DirectError, DirectSettings, OpenRequest, Record, Repository,
     Requester, S3Bucket, SentHeaders, SignedOperation, SignedUpload, TransferMode,
 };
+use landfall_objects::Cloud as _;
 use landfall_s3::client::{
     CallLimits, Client, ClientSettings, CredentialSource, Credentials, ObjectHead,
 };

@@ -3,6 +3,7 @@
 use http::{HeaderMap, Method};
 use landfall::event::EventKind;
 use landfall_direct::{DirectError, OpenRequest, SentHeaders, Status, TransferMode};
+use landfall_objects::Cloud as _;
 use landfall_state::queue::{JobEventKind, JobState, Scope};
 
 use super::harness::{

@@ -1,4 +1,5 @@
 use super::*;
+use landfall_objects::Cloud as _;
 
 fn piece(range: (u64, u64), body: &str) -> Step {
     let (first, last) = range;

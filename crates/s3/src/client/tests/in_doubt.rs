@@ -1,4 +1,5 @@
 use super::*;
+use landfall_objects::{Cloud as _, ObjectHeaders};
 
 const PARTS: &[(u32, &str)] = &[(1, "\"0cc175b9c0f1b6a831c399e269772661\"")];
 /// From md5sum: the digest of the sixteen bytes above, and one part.
@@ -9,7 +10,9 @@ async fn complete(client: &Client) -> Result<String> {
         .iter()
         .map(|(number, etag)| (*number, (*etag).to_owned()))
         .collect();
-    client.complete_multipart(&object(), "id", &parts).await
+    client
+        .complete_multipart(&object(), "id", &parts, &ObjectHeaders::default())
+        .await
 }
 
 fn completed() -> Step {

@@ -6,6 +6,7 @@ mod requests;
 mod retries;
 pub(super) mod script;
 
+use landfall_objects::{Cloud as _, PartCondition};
 use std::{
     sync::{
         Arc,
@@ -75,6 +76,12 @@ fn stored() -> Step {
 
 async fn upload(client: &Client) -> Result<String> {
     client
-        .upload_part(&object(), "up/load+id", 7, payload())
+        .upload_part(
+            &object(),
+            "up/load+id",
+            7,
+            payload(),
+            PartCondition::default(),
+        )
         .await
 }

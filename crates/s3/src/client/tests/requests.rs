@@ -1,4 +1,5 @@
 use super::*;
+use landfall_objects::{Cloud as _, PartCondition};
 
 #[tokio::test]
 async fn a_part_is_sent_as_it_is_signed() {
@@ -37,7 +38,7 @@ async fn given_digest_is_sent() {
     let script = Script::start([stored()]).await;
     let payload = Payload::new(vec![Bytes::from_static(b"x")], Some([0xab; 32]));
     client(&script)
-        .upload_part(&object(), "u", 1, payload)
+        .upload_part(&object(), "u", 1, payload, PartCondition::default())
         .await
         .expect("stored");
     assert_eq!(

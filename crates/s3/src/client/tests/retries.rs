@@ -1,3 +1,4 @@
+use landfall_objects::Cloud as _;
 use landfall_test_services::free_port;
 
 use super::*;

@@ -13,6 +13,7 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use landfall::BoxError;
+use landfall_objects::Cloud as _;
 use landfall_s3::client::{
     CallSettings, Client, ClientSettings, Condition, CredentialSource, Credentials, HttpSend,
     ObjectHeaders, ObjectRef, Payload, PayloadBody, ResponseBody,

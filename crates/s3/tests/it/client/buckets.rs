@@ -1,6 +1,7 @@
 //! Buckets: listings and CORS.
 
 use bytes::Bytes;
+use landfall_objects::Cloud as _;
 use landfall_s3::client::{Condition, CorsRule, ObjectHeaders, Payload};
 
 use super::{Bucket, on_each};

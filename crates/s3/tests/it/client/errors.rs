@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use landfall_objects::Cloud as _;
 use landfall_s3::client::{
     CallLimits, Client, ClientSettings, Condition, CredentialSource, Credentials, ErrorKind,
     ObjectHeaders, Payload,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use landfall_objects::{Cloud as _, PartCondition};
 use landfall_s3::client::{Client, Condition, ObjectHeaders, Payload};
 use landfall_test_services::{
     Proxy,
@@ -50,18 +51,23 @@ async fn work(bucket: &Bucket, client: &Client, turn: usize) {
     let object_ref = bucket.object_ref(&format!("{turn}.target"));
     let id = client.create_multipart(&object_ref, &object).await.unwrap();
     let first = client
-        .upload_part_copy(&object_ref, &id, 1, &source, None)
+        .copy_part(&object_ref, &id, 1, &source, 0..5 * MIB as u64)
         .await
         .unwrap();
     let payload = Payload::new(pieces(&bytes.slice(5 * MIB..)), None);
     let second = client
-        .upload_part(&object_ref, &id, 2, payload)
+        .upload_part(&object_ref, &id, 2, payload, PartCondition::default())
         .await
         .unwrap();
     let parts = client.list_parts(&object_ref, &id).await.unwrap();
     assert_eq!(parts.len(), 2);
     client
-        .complete_multipart(&object_ref, &id, &[(1, first), (2, second)])
+        .complete_multipart(
+            &object_ref,
+            &id,
+            &[(1, first), (2, second)],
+            &ObjectHeaders::default(),
+        )
         .await
         .unwrap();
     client.delete_object(&source).await.unwrap();

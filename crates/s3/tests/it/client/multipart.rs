@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
+use landfall_objects::{Cloud as _, PartCondition};
 use landfall_s3::client::{ErrorKind, ObjectHeaders, ObjectRef, Operation, Payload};
 
 use super::{Bucket, on, on_each};
@@ -35,7 +36,7 @@ async fn upload(
     let payload = Payload::new(pieces(bytes), None);
     bucket
         .client
-        .upload_part(object_ref, id, number, payload)
+        .upload_part(object_ref, id, number, payload, PartCondition::default())
         .await
         .unwrap()
 }
@@ -87,7 +88,7 @@ async fn completed_parts_become_an_object(bucket: Bucket) {
     let parts = [(1, first), (2, second), (3, third)];
     bucket
         .client
-        .complete_multipart(&object_ref, &id, &parts)
+        .complete_multipart(&object_ref, &id, &parts, &ObjectHeaders::default())
         .await
         .unwrap();
     assert_same(&read(&bucket, &object_ref).await, &bytes);
@@ -103,12 +104,12 @@ async fn complete_is_idempotent(bucket: Bucket) {
     let parts = [(1, etag)];
     bucket
         .client
-        .complete_multipart(&object_ref, &id, &parts)
+        .complete_multipart(&object_ref, &id, &parts, &ObjectHeaders::default())
         .await
         .unwrap();
     bucket
         .client
-        .complete_multipart(&object_ref, &id, &parts)
+        .complete_multipart(&object_ref, &id, &parts, &ObjectHeaders::default())
         .await
         .unwrap();
 }
@@ -156,18 +157,18 @@ async fn copy_parts(bucket: Bucket, source: &str) {
         .unwrap();
     let object_ref = bucket.object_ref("target");
     let id = create(&bucket, &object_ref).await;
-    let middle = 5 * MIB as u64..10 * MIB as u64;
+    let [all, middle] = [0..11, 5..10].map(|part| part.start * MIB as u64..part.end * MIB as u64);
     let copy = async |number, range| {
         bucket
             .client
-            .upload_part_copy(&object_ref, &id, number, &source, range)
+            .copy_part(&object_ref, &id, number, &source, range)
             .await
             .unwrap()
     };
-    let parts = [(1, copy(1, None).await), (2, copy(2, Some(middle)).await)];
+    let parts = [(1, copy(1, all).await), (2, copy(2, middle).await)];
     bucket
         .client
-        .complete_multipart(&object_ref, &id, &parts)
+        .complete_multipart(&object_ref, &id, &parts, &ObjectHeaders::default())
         .await
         .unwrap();
     let wanted = [&bytes[..], &bytes[5 * MIB..10 * MIB]].concat();
@@ -177,7 +178,7 @@ async fn copy_parts(bucket: Bucket, source: &str) {
     let missing = bucket.object_ref("missing");
     let copied = bucket
         .client
-        .upload_part_copy(&object_ref, &id, 1, &missing, None)
+        .copy_part(&object_ref, &id, 1, &missing, 0..5)
         .await;
     let error = copied.unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::NoSuchKey, "{error:?}");
@@ -198,7 +199,7 @@ async fn a_part_is_replaced(bucket: Bucket) {
     assert_eq!(listed, [(200, &etag)]);
     bucket
         .client
-        .complete_multipart(&object_ref, &id, &[(1, etag)])
+        .complete_multipart(&object_ref, &id, &[(1, etag)], &ObjectHeaders::default())
         .await
         .unwrap();
     assert_same(&read(&bucket, &object_ref).await, &pattern(6, 200));
@@ -259,14 +260,14 @@ async fn missing_multipart_upload_is_reported() {
     let parts = [(1, etag)];
     bucket
         .client
-        .complete_multipart(&object_ref, &id, &parts)
+        .complete_multipart(&object_ref, &id, &parts, &ObjectHeaders::default())
         .await
         .unwrap();
     bucket.client.delete_object(&object_ref).await.unwrap();
     let gone = ErrorKind::NoSuchUpload;
     let error = bucket
         .client
-        .complete_multipart(&object_ref, &id, &parts)
+        .complete_multipart(&object_ref, &id, &parts, &ObjectHeaders::default())
         .await
         .unwrap_err();
     assert_eq!(*error.kind(), gone, "{error}");
@@ -279,7 +280,7 @@ async fn missing_multipart_upload_is_reported() {
     let payload = Payload::from(Bytes::from_static(b"x"));
     let error = bucket
         .client
-        .upload_part(&object_ref, &id, 1, payload)
+        .upload_part(&object_ref, &id, 1, payload, PartCondition::default())
         .await
         .unwrap_err();
     assert_eq!(*error.kind(), gone, "{error}");
@@ -313,7 +314,7 @@ async fn small_middle_part_is_reported() {
     ];
     let error = bucket
         .client
-        .complete_multipart(&object_ref, &id, &parts)
+        .complete_multipart(&object_ref, &id, &parts, &ObjectHeaders::default())
         .await
         .unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::EntityTooSmall);

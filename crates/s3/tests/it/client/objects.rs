@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use landfall_objects::Cloud as _;
 use landfall_s3::client::{Condition, ErrorKind, ObjectHeaders, Operation, Payload};
 
 use super::{Bucket, on_each};

@@ -7,6 +7,7 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
+use landfall_objects::Cloud as _;
 use landfall_s3::client::{Client, ErrorKind, ObjectRef, PostPolicy};
 use landfall_test_services::http1::{Response, post_form};
 

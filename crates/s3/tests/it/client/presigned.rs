@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use landfall_objects::Cloud as _;
 use landfall_s3::client::{Client, ObjectHeaders};
 
 use landfall_test_services::http1::send;
@@ -65,7 +66,7 @@ async fn a_part_is_uploaded(bucket: Bucket) {
     let etag = answered["etag"].to_str().unwrap().to_owned();
     bucket
         .client
-        .complete_multipart(&object_ref, &id, &[(1, etag)])
+        .complete_multipart(&object_ref, &id, &[(1, etag)], &ObjectHeaders::default())
         .await
         .unwrap();
     assert_eq!(
@@ -174,8 +175,11 @@ async fn presigned_part_accepts_only_its_number(bucket: Bucket) {
     // Only this part exists.
     let etag = answered["etag"].to_str().unwrap().to_owned();
     let parts = [(1, etag)];
-    let completed = bucket.client.complete_multipart(&object_ref, &id, &parts);
-    completed.await.unwrap();
+    bucket
+        .client
+        .complete_multipart(&object_ref, &id, &parts, &ObjectHeaders::default())
+        .await
+        .unwrap();
     assert_eq!(
         bucket.client.head_object(&object_ref).await.unwrap().size,
         4

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use landfall_objects::Cloud as _;
 use landfall_s3::client::{
     Client, Condition, CredentialSource, ErrorKind, ObjectHeaders, Payload, TokenRequest,
 };

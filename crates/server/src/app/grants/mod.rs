@@ -36,7 +36,6 @@ use super::{
 use crate::{
     admin::AdminKey,
     condition::{ConditionKind, Conditions},
-    log,
     settings::{Secret, Settings},
 };
 
@@ -155,14 +154,15 @@ impl Grants {
         conditions.set(ConditionKind::GrantsUnavailable, &self.database_name, error);
     }
 
-    pub(super) fn log_startup(&self, settings: &Settings) {
-        log::say(format_args!("Using {} for grants.", self.database_name));
-        if self.enabled {
-            let path = &settings.grants.path;
-            log::say(format_args!("Using {path} as the path for grants."));
-            let methods = authentication::describe_methods(settings).join(", ");
-            log::say(format_args!("Authenticating callers by {methods}."));
-        }
+    /// Returns where grants can be requested and how callers authenticate, for the line at the start about who may upload.
+    pub(super) fn describe(&self, settings: &Settings) -> Option<String> {
+        let (path, methods) = (
+            &settings.grants.path,
+            authentication::describe_methods(settings),
+        );
+        let methods = methods.join(", ");
+        let text = format!("; grants are at {path}, authenticated by {methods}");
+        self.enabled.then_some(text)
     }
 
     pub(super) async fn warn(&self, settings: &Settings) {

@@ -175,9 +175,6 @@ impl InstrumentedTransport {
                 if let Some(ignored) = reaction.ignored_in(message.hook) {
                     *self.ignored.lock() = Some(ignored);
                 }
-                if reaction.stop_upload && message.hook == HookName::PostReceive {
-                    tracing::info!(id, transport, event_id, "HookStopUpload");
-                }
             }
             Err(failure) => {
                 counters.failed.fetch_add(1, Relaxed);

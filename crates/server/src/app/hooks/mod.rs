@@ -225,9 +225,11 @@ impl Hooks {
             let names = join_names(names);
             log::say(format!("Enabled hook events for {transport}: {names}"));
         }
-        if let Some((_, name)) = &self.outbox {
-            log::say(format_args!("Using {name} for undelivered events."));
-        }
+    }
+
+    /// Returns where undelivered events are.
+    pub(super) fn database_name(&self) -> Option<&str> {
+        self.outbox.as_ref().map(|(_, name)| &**name)
     }
 }
 

@@ -8,6 +8,7 @@ mod grants;
 mod hooks;
 mod s3;
 
+use landfall_objects::Cloud as _;
 use std::{
     fmt::{Display, Write as _},
     sync::atomic::Ordering::Relaxed,

@@ -3,6 +3,7 @@
 use std::time::{Instant, SystemTime};
 
 use http::{HeaderMap, Method, Uri};
+use landfall_objects::Cloud as _;
 use landfall_s3::client::{ErrorKind, ObjectRef};
 
 use super::{Doctor, Finding};

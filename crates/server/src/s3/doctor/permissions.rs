@@ -1,6 +1,7 @@
 //! Tries each call of an upload. An upload needs all of them but copies and listings.
 
 use bytes::Bytes;
+use landfall_objects::{Cloud as _, PartCondition};
 use landfall_s3::{
     client::{Condition, ObjectHeaders, ObjectRef, Payload},
     lease::keeps_prefix,
@@ -82,18 +83,24 @@ async fn multipart(doctor: &mut Doctor<'_>, source: &ObjectRef, content: Bytes) 
     };
     doctor.multiparts.push((object.clone(), id.clone()));
 
-    let copy = client.upload_part_copy(&object, &id, 1, source, None);
+    let copy = client.copy_part(&object, &id, 1, source, 0..PART as u64);
     let missing = "concatenation of partial uploads will not work";
     let copied = doctor.call("upload part copy", Some(missing), copy);
     let first = match copied.await {
         Some(etag) => Some(etag),
         None => {
-            let part = client.upload_part(&object, &id, 1, Payload::from(content));
+            let part = client.upload_part(
+                &object,
+                &id,
+                1,
+                Payload::from(content),
+                PartCondition::default(),
+            );
             part.await.ok()
         }
     };
     let end = Payload::from(Bytes::from_static(b"the end"));
-    let send = client.upload_part(&object, &id, 2, end);
+    let send = client.upload_part(&object, &id, 2, end, PartCondition::default());
     let second = doctor.call("upload part", None, send).await;
     let list = client.list_parts(&object, &id);
     let listed = doctor.call("list parts", None, list).await;
@@ -108,7 +115,7 @@ async fn multipart(doctor: &mut Doctor<'_>, source: &ObjectRef, content: Bytes) 
         }
     }
     let parts = [(1, first), (2, second)];
-    let complete = client.complete_multipart(&object, &id, &parts);
+    let complete = client.complete_multipart(&object, &id, &parts, &none);
     if doctor
         .call("complete multipart", None, complete)
         .await

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use landfall::{
     BoxError,
     event::{Acknowledgement, Event, EventKind, EventKinds, EventSink, TerminationReason},
+    hook::ClientResponse,
     upload::Upload,
 };
 
@@ -79,17 +80,17 @@ fn end(event: &Event) -> Option<JobEnd> {
                 return None;
             }
             Some(TerminationReason::RolledBack) => JobEnd::Failed("its creation failed".into()),
-            Some(TerminationReason::Hook) => JobEnd::Failed(denial(event)),
+            Some(TerminationReason::Hook) => JobEnd::Failed(denial(event.denial.as_deref())),
             Some(TerminationReason::Client) => JobEnd::Cancelled("by the client".into()),
             _ => JobEnd::Cancelled("by the application".into()),
         },
     })
 }
 
-/// With the status and the text that the client receives.
-fn denial(event: &Event) -> String {
+/// Returns the reason of a failure by a hook, with the status and the text that the client receives.
+pub fn denial(response: Option<&ClientResponse>) -> String {
     let mut reason = "denied or stopped by a hook".to_owned();
-    let Some(response) = &event.denial else {
+    let Some(response) = response else {
         return reason;
     };
     let status = response
@@ -135,7 +136,7 @@ impl EventSink for JobTracker {
         let removed = match &end {
             JobEnd::Cancelled(why) | JobEnd::Failed(why) => Some(why.clone()),
             JobEnd::Expired => Some("at the end of its lifetime".into()),
-            JobEnd::Completed(_) | JobEnd::Removed(_) => None,
+            JobEnd::Completed(_) | JobEnd::Removed(_) | JobEnd::Denied(..) => None,
         };
         if !self.queue.finish(job, end).await?
             && let Some(why) = removed

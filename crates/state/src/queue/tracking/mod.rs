@@ -9,7 +9,7 @@ mod reconcile;
 use landfall::{BoxError, Handler};
 
 pub use self::{
-    job_tracker::JobTracker,
+    job_tracker::{JobTracker, denial},
     reconcile::{ReconcileReport, ReconcileTurn, reconcile},
 };
 use super::{Job, JobEnd, JobState, Queue, QueueError};

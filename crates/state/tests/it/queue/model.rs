@@ -36,7 +36,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (job.clone(), 0..2_u8, 0..2_u8, size)
             .prop_map(|(job, upload, digest, length)| Step::StartRequest(job, upload, digest, length)),
         3 => (job.clone(), 0..16_u64).prop_map(|(job, offset)| Step::Report(job, offset)),
-        3 => (job, 0..5_u8, 0..12_u64).prop_map(|(job, kind, bytes)| Step::JobEnd(job, kind, bytes)),
+        3 => (job, 0..6_u8, 0..12_u64).prop_map(|(job, kind, bytes)| Step::JobEnd(job, kind, bytes)),
         1 => prop_oneof![Just(HOUR / 2), Just(HOUR - Duration::from_millis(1)), Just(Duration::from_millis(1))]
             .prop_map(Step::Go),
         1 => Just(Step::Tidy),
@@ -119,7 +119,8 @@ impl Model {
             }
             return is_completed;
         }
-        if self.state.is_terminal() {
+        let is_denied = matches!(end, JobEnd::Denied(..));
+        if self.state.is_terminal() || is_denied && self.state != JobState::Received {
             return false;
         }
         self.state = match end {
@@ -134,7 +135,7 @@ impl Model {
                 JobState::Completed
             }
             JobEnd::Cancelled(_) => JobState::Cancelled,
-            JobEnd::Failed(_) => JobState::Failed,
+            JobEnd::Failed(_) | JobEnd::Denied(..) => JobState::Failed,
             JobEnd::Expired => JobState::Expired,
         };
         true
@@ -227,6 +228,7 @@ async fn play(place: &Place, steps: Vec<Step>) {
                     1 => JobEnd::Cancelled("by its owner".into()),
                     2 => JobEnd::Failed("broken".into()),
                     3 => JobEnd::Removed("by its owner".into()),
+                    4 => JobEnd::Denied("by a hook".into(), None),
                     _ => JobEnd::Expired,
                 };
                 let is_end = queue.finish(job.id, end.clone()).await.unwrap();

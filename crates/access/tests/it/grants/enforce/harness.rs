@@ -13,11 +13,11 @@ use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::Frame;
 use landfall::{
     BoxError, Composer, Config, Handler,
-    hook::{ClientResponse, Decision, Hook, HookPoints, RequestInfo},
+    hook::{ClientResponse, CreateDecision, Decision, Hook, HookPoints, RequestInfo},
     lease::MemoryLocker,
     service::{Peer, ResponseBody},
     store::MemoryStore,
-    upload::{Snapshot, UploadId},
+    upload::{Snapshot, Upload, UploadId},
 };
 use landfall_access::grants::enforce::{GrantHook, GrantHookSettings};
 use landfall_state::queue::{
@@ -57,7 +57,7 @@ pub(super) struct Site {
     _folder: TempDir,
 }
 
-/// Denies completions by metadata.
+/// Denies creations and completions by metadata.
 #[derive(Debug)]
 struct Picky;
 
@@ -65,9 +65,24 @@ struct Picky;
 impl Hook for Picky {
     fn points(&self) -> HookPoints {
         HookPoints {
+            before_create: true,
             before_finish: true,
             ..HookPoints::default()
         }
+    }
+
+    async fn before_create(
+        &self,
+        _: &RequestInfo,
+        upload: &Upload,
+    ) -> Result<CreateDecision, BoxError> {
+        Ok(match upload.metadata.get("refuse") {
+            Some(status) => {
+                let status = std::str::from_utf8(status)?.parse()?;
+                CreateDecision::deny(ClientResponse::text(status, "no programs"))
+            }
+            None => CreateDecision::allow(),
+        })
     }
 
     async fn before_finish(&self, _: &RequestInfo, found: &Snapshot) -> Result<Decision, BoxError> {

@@ -220,6 +220,49 @@ async fn ends_have_their_reasons() {
     assert_eq!(refused.reason.as_deref(), Some(why));
 }
 
+/// A job that begins no more takes no place in a link or a quota.
+#[tokio::test]
+async fn a_grant_ends_when_a_hook_denies_its_upload() {
+    let site = Site::start().await;
+    for (status, is_final) in [
+        (400, true),
+        (403, true),
+        (409, false),
+        (423, false),
+        (429, false),
+        (503, false),
+    ] {
+        let (job, token) = site.grant(Some(5)).await;
+        let refuse = Metadata::from_pairs([("refuse", status.to_string())]);
+        let header = [("Upload-Metadata", refuse.header())];
+        create(&site.handler, &token, 5, &header)
+            .await
+            .expect(status);
+        let refused = site.job(job.id).await;
+        if is_final {
+            let why = format!("denied or stopped by a hook: {status} no programs");
+            assert_eq!(
+                (refused.state, refused.reason),
+                (JobState::Failed, Some(why))
+            );
+            assert_eq!(refused.client, Some([192, 0, 2, 1].into()));
+            assert_eq!(site.told(job.id).await, ["UploadFailed"]);
+            create(&site.handler, &token, 5, &[]).await.expect(410);
+        } else {
+            assert_eq!(refused.state, JobState::Received, "{status}");
+            create(&site.handler, &token, 5, &[]).await.expect(201);
+        }
+    }
+    // Another upload of the same job is running.
+    let (job, token) = site.grant(Some(5)).await;
+    let path = site.create(&token, 5).await.path();
+    let metadata = Metadata::from_pairs([("refuse", "403")]);
+    let refuse = [("Upload-Metadata", metadata.header())];
+    create(&site.handler, &token, 5, &refuse).await.expect(403);
+    site.patch(&path, 0, "hello").await.expect(204);
+    assert_eq!(site.state(job.id).await, JobState::Completed);
+}
+
 #[tokio::test]
 async fn a_creation_that_is_undone_may_be_tried_again() {
     let site = Site::start().await;
