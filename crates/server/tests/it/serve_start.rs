@@ -60,7 +60,8 @@ fn the_start_says_where_files_go_and_who_may_do_what() {
         ),
         (
             &["-require-grant", "-disable-download"],
-            "Uploads need a token of a grant; who knows the URL of an upload may delete it.",
+            "Uploads need a token of a grant; who knows the URL of an upload may delete it; grants are at /uploadjobs, \
+             authenticated by API keys (landfall keys).",
         ),
         (
             &[
