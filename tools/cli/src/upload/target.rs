@@ -59,7 +59,8 @@ pub(super) async fn find(
         match plain.inspect(&target).await {
             // The URL of an upload.
             Ok(_) => target = parent(target),
-            Err(_) => is_other = plain.options(&target).await.is_err(),
+            // Something else, such as the dashboard.
+            Err(error) => is_other = matches!(error, Error::Protocol(_)),
         }
     }
     if !is_page && key.is_none() && !is_other {

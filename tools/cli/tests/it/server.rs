@@ -63,6 +63,8 @@ impl Server {
             .merge(uploads.router())
             .route("/", get(|| async { page("./") }))
             .route("/up/", get(|| async { page("../") }))
+            .route("/admin/", get(|| async { Html("the dashboard") }))
+            .route("/metrics", get(|| async { "up 1" }))
             .route("/uploadjobs", post(grant))
             .layer(from_fn_with_state(seen.clone(), observe));
         runtime.spawn(async { axum::serve(listener, app).await });

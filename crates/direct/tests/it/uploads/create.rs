@@ -341,8 +341,9 @@ async fn a_grant_opens_one_upload() {
         let error = harness.open(&grant, wrong).await.unwrap_err();
         assert!(error.to_string().contains(message), "{error}");
     }
-    // After a denial the token stays valid.
-    harness.hook.next("create", refuse("not that"));
+    // After a denial that may pass, the token stays valid.
+    let later = Ok(Decision::Deny(ClientResponse::text(429, "later")));
+    harness.hook.next("create", later);
     harness.open(&grant, asked.clone()).await.unwrap_err();
     asked.metadata = texts(&[("name", "other.avi"), ("upload_token", token.reveal())]);
     let record = harness.open(&grant, asked.clone()).await.unwrap();
@@ -390,6 +391,20 @@ async fn a_grant_opens_one_upload() {
         .open(&grant, OpenRequest::new(TransferMode::Put, "a"))
         .await
         .unwrap_err();
+    assert!(is_gone(&error), "{error}");
+
+    // A denial for good ends the job, as that of an upload through the server does.
+    let (grant, _) = harness.grant(Some(5), None).await;
+    let Requester::Token(job) = &grant else {
+        panic!()
+    };
+    let asked = OpenRequest::new(TransferMode::Put, "a");
+    harness.hook.next("create", refuse("not that"));
+    harness.open(&grant, asked.clone()).await.unwrap_err();
+    let job = harness.queue.get(job.id).await.unwrap().unwrap();
+    assert_eq!(job.state, JobState::Failed);
+    assert!(job.reason.unwrap().contains("not that"));
+    let error = harness.open(&grant, asked).await.unwrap_err();
     assert!(is_gone(&error), "{error}");
 }
 
