@@ -21,8 +21,7 @@ use crate::settings::{EventsCommand, Loaded};
 /// The database cannot be used.
 pub async fn events(loaded: Loaded, command: EventsCommand) -> anyhow::Result<ExitCode> {
     loaded.print_warnings();
-    let (database, name) =
-        state::stored_database(&loaded.settings, "event was stored", "undelivered events")?;
+    let (database, name) = state::stored_database(&loaded.settings, "event was stored")?;
     state::secure(&loaded.settings)?;
     let progress = Progress::new("opening the database");
     let events = progress.show_during(Events::open(&database)).await;

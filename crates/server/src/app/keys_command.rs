@@ -41,7 +41,7 @@ pub(super) async fn open_queue(
     loaded.print_warnings();
     let (database, name) = match creates {
         true => state::named_database(&loaded.settings),
-        false => state::stored_database(&loaded.settings, item, "grants")?,
+        false => state::stored_database(&loaded.settings, item)?,
     };
     state::secure(&loaded.settings)?;
     let is_new = matches!(&database, Database::Sqlite(file) if !file.exists());
@@ -54,7 +54,7 @@ pub(super) async fn open_queue(
     let queue = open.await.with_context(|| format!("cannot use {name}"))?;
     if is_new {
         eprintln!(
-            "Created {name}. A server uses it if its start-up line \"Using … for grants\" names it; else repeat this \
+            "Created {name}. A server uses it if the first line of its start names it; else repeat this \
              command with the settings of the server, or with --state-dir DIR."
         );
     }

@@ -201,14 +201,13 @@ pub(super) fn named_database(settings: &Settings) -> (Database, String) {
 pub(super) fn stored_database(
     settings: &Settings,
     item: &str,
-    purpose: &str,
 ) -> anyhow::Result<(Database, String)> {
     let (database, name) = named_database(settings);
     if let Database::Sqlite(file) = &database {
         anyhow::ensure!(
             file.is_file(),
-            "{name} does not exist: no {item} yet, or the server uses another database (see its \
-             start-up line \"Using … for {purpose}\"); run this command with the settings of the server, or \
+            "{name} does not exist: no {item} yet, or the server uses another database (see the \
+             first line of its start); run this command with the settings of the server, or \
              set --state-dir DIR or --database URL"
         );
     }
