@@ -96,10 +96,10 @@ echo '{"RejectUpload":true,"HTTPResponse":{"StatusCode":422,"Body":"no programs"
         hooks.path().to_str().unwrap(),
         "-hooks-enabled-events=pre-create",
     ]);
-    let words = ["--files=1", "--url=https://up.example"];
-    let people = Caller::new(&server, &add(server.dir(), &words));
+    let flags = ["--files=1", "--url=https://up.example"];
+    let caller = Caller::new(&server, &add(server.dir(), &flags));
     let upload = |id: &str, name: &str, metadata: &str| {
-        let (status, granted) = people.grant(&json!({"id": id, "filename": name, "filesize": 3}));
+        let (status, granted) = caller.grant(&json!({"id": id, "filename": name, "filesize": 3}));
         assert_eq!(status, 201, "{granted}");
         let upload = Request::post()
             .with("Upload-Length", 3)
