@@ -83,3 +83,27 @@ test('events that are retried are listed, and delivered at once on request', asy
   await operator.leave();
   await retrying.stop();
 });
+
+test('events that wait for a receiver that is down are counted', async () => {
+  const waiting = await start('-hooks-http', application.url, '-hooks-enabled-events', 'post-finish', '-hooks-http-retry', '0');
+  application.isFailing = true;
+  const operator = await Operator.open(browser, waiting);
+  const { tab } = operator;
+  const before = application.events.length;
+  const files = 120;
+  // Twenty failures over at least a second open the circuit breaker.
+  for (let at = 0; at < files; at += 1) {
+    await Upload.whole(waiting, `${at}.txt`, 10);
+    if (at < 40) await new Promise((resume) => { setTimeout(resume, 50); });
+  }
+  await operator.says(tab.locator('#dead-waiting'), /^\d+ more events for http wait: while it fails, one is tried at a time, the next (now|within \d+ s)\./);
+  await operator.says(tab.locator('#dead-count'), new RegExp(`^${files}$`));
+  await operator.says(tab.locator('#health-status'), /undelivered events/);
+  application.isFailing = false;
+  await until(() => application.events.length === before + files, 'the events to arrive');
+  await operator.says(tab.locator('#dead-none'), /All events were delivered/);
+  await operator.says(tab.locator('#dead-waiting'), /^$/);
+  assert.equal(await tab.locator('#dead-count').isHidden(), true);
+  await operator.leave();
+  await waiting.stop();
+});

@@ -45,7 +45,7 @@ export const RESPONSES = {
       kind: 'dead-letters', component: 'events', subject: 'http', effect: 'degraded', text: 'events that could not be delivered (dead letters)', detail: '1',
       remedy: 'retry or delete them: landfall events list, or the dashboard', since: ago(400), count: 3,
     }],
-    outbox: { queued: 3, limit: 100_000, transports: [{ name: 'http', pending: 3, oldest_seconds: 4, dead_letters: 1, delivered: 5120, failed: 14 }] },
+    outbox: { queued: 3, limit: 100_000, transports: [{ name: 'http', pending: 3, oldest_seconds: 4, dead_letters: 1, delivered: 5120, failed: 14, next_attempt_seconds: null }] },
   },
   Minutes: {
     interval_minutes: 1, nodes: ['harbour', 'lighthouse'],

@@ -52,6 +52,10 @@ impl Cloud for AzureClient {
         }
     }
 
+    fn object_url(&self, object: &ObjectRef) -> String {
+        self.inner.address.url(&object.bucket, Some(&object.key))
+    }
+
     fn stats(&self) -> &Stats {
         self.stats()
     }
@@ -118,6 +122,13 @@ impl Cloud for AzureClient {
     /// With its snapshots. Blocks without a commit stay.
     async fn delete_object(&self, object: &ObjectRef) -> Result<()> {
         self.inner.delete(object, None).await
+    }
+
+    async fn delete_version(&self, object: &ObjectRef, etag: &str) -> Result<()> {
+        match self.inner.delete(object, Some(etag)).await {
+            Err(error) if *error.kind() == ErrorKind::PreconditionFailed => Ok(()),
+            result => result,
+        }
     }
 
     /// A page may have fewer blobs, even none, and not be the last.

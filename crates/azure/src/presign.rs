@@ -59,23 +59,6 @@ impl AzureClient {
         };
         self.inner.presign(object, right, ("", ""), lifetime).await
     }
-
-    /// Returns the URL of a blob, without a signature.
-    #[must_use]
-    pub fn object_url(&self, object: &ObjectRef) -> String {
-        self.inner.address.url(&object.bucket, Some(&object.key))
-    }
-
-    /// Deletes a blob if it has this entity tag. A missing one, or another, is not an error.
-    ///
-    /// # Errors
-    /// [`ErrorKind::AccessDenied`] and others.
-    pub async fn delete_version(&self, object: &ObjectRef, etag: &str) -> Result<()> {
-        match self.inner.delete(object, Some(etag)).await {
-            Err(error) if *error.kind() == ErrorKind::PreconditionFailed => Ok(()),
-            result => result,
-        }
-    }
 }
 
 #[derive(Clone, Copy)]

@@ -39,6 +39,10 @@ impl Cloud for Client {
         }
     }
 
+    fn object_url(&self, object: &ObjectRef) -> String {
+        self.inner.address.signed(object)
+    }
+
     fn stats(&self) -> &Stats {
         self.stats()
     }
@@ -77,6 +81,13 @@ impl Cloud for Client {
 
     async fn delete_object(&self, object: &ObjectRef) -> Result<()> {
         self.inner.delete(object, None).await
+    }
+
+    async fn delete_version(&self, object: &ObjectRef, version: &str) -> Result<()> {
+        let Some(generation) = generation(version) else {
+            return Ok(());
+        };
+        self.inner.delete_if(object, Some(generation)).await
     }
 
     async fn list_objects(

@@ -8,30 +8,13 @@ use landfall_objects::{ErrorKind, ObjectRef, Result, one_line, segment};
 use reqsign_core::SignRequest as _;
 use reqsign_google::RequestSigner;
 
-use crate::{client::Client, credentials::for_signing, resource::generation};
+use crate::{client::Client, credentials::for_signing};
 
 const PRESIGN: &str = "presign";
 
 const MAX_LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 impl Client {
-    /// Returns the URL of an object in the XML API, without a signature.
-    #[must_use]
-    pub fn object_url(&self, object: &ObjectRef) -> String {
-        self.inner.address.signed(object)
-    }
-
-    /// Deletes an object if it has this version, the entity tag of its head. A missing one, or another, is not an error.
-    ///
-    /// # Errors
-    /// [`ErrorKind::AccessDenied`] and others.
-    pub async fn delete_version(&self, object: &ObjectRef, version: &str) -> Result<()> {
-        let Some(generation) = generation(version) else {
-            return Ok(());
-        };
-        self.inner.delete_if(object, Some(generation)).await
-    }
-
     /// Returns a presigned URL of the XML API for one kind of request.
     ///
     /// It is valid for `lifetime` (1 s to 7 days). `query` and `headers` are signed with it, so requests must contain

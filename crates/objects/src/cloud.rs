@@ -59,9 +59,12 @@ pub struct PartCondition<'a> {
 /// # Cancel safety
 /// A dropped call may have taken effect, or take effect later, unless it says otherwise.
 #[async_trait]
-pub trait Cloud: Clone + fmt::Debug + Send + Sync + 'static {
+pub trait Cloud: fmt::Debug + Send + Sync + 'static {
     /// Returns the rules of this cloud.
     fn rules(&self) -> Rules;
+
+    /// Returns the URL of an object, without a signature.
+    fn object_url(&self, object: &ObjectRef) -> String;
 
     /// Returns the counters of this client and its clones.
     fn stats(&self) -> &Stats;
@@ -89,6 +92,12 @@ pub trait Cloud: Clone + fmt::Debug + Send + Sync + 'static {
 
     /// Deletes an object. A missing one is no error.
     async fn delete_object(&self, object: &ObjectRef) -> Result<()>;
+
+    /// Deletes an object that has this entity tag; where the cloud has no condition for that, any. A missing one, or
+    /// another, is no error.
+    async fn delete_version(&self, object: &ObjectRef, _etag: &str) -> Result<()> {
+        self.delete_object(object).await
+    }
 
     /// Lists at most `max` objects (up to 1,000) whose keys begin with `prefix`, in key order; `after` is
     /// [`ObjectsPage::next`] of the page before.

@@ -38,12 +38,24 @@ export async function refresh(outbox) {
   part('dead-none').textContent = outbox == null
     ? 'No hooks configured. See --hooks-http.'
     : 'All events were delivered or wait for an attempt.';
-  const total = outbox?.transports.reduce((sum, transport) => sum + transport.dead_letters, 0) ?? 0;
+  const transports = outbox?.transports ?? [];
+  setText(part('dead-waiting'), transports.map((transport) => waiting(transport, groups)).join(''));
+  const total = transports.reduce((sum, transport) => sum + transport.dead_letters, 0);
   const grouped = dead.reduce((sum, group) => sum + group.count, 0);
-  const shown = Math.max(total, grouped);
+  const late = transports.filter((transport) => transport.next_attempt_seconds != null);
+  const shown = late.reduce((sum, { pending }) => sum + pending, Math.max(total, grouped));
   setText(part('dead-more'), total > grouped ? `The most frequent errors: ${number(grouped)} of ${count(total, 'event')}.` : '');
   part('dead-count').hidden = shown === 0;
   part('dead-count').textContent = number(shown);
+}
+
+/** Events that are not in a group, because their receiver fails and one event is tried at a time. */
+function waiting({ name, pending, next_attempt_seconds: seconds }, groups) {
+  const retried = groups.filter(({ state, transport }) => state === 'pending' && transport === name);
+  const more = pending - retried.reduce((sum, group) => sum + group.count, 0);
+  if (seconds == null || more <= 0) return '';
+  const next = seconds === 0 ? 'now' : `within ${seconds} s`;
+  return `${count(more, 'more event')} for ${name} wait: while it fails, one is tried at a time, the next ${next}. `;
 }
 
 /** Events of one name that failed with the same error. */

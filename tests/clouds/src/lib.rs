@@ -30,7 +30,7 @@ use landfall_test_services::{Access, Azurite, GcsFake};
 /// A cloud with a bucket for each test.
 pub trait Service: Sized + Send + Sync + 'static {
     /// Its client.
-    type Client: Cloud;
+    type Client: Cloud + Clone;
 
     /// Returns the one that all tests of this process share.
     fn shared() -> &'static Self;

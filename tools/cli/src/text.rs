@@ -80,9 +80,20 @@ pub(crate) fn bytes_text(bytes: u64, length: Option<u64>) -> String {
     }
 }
 
+/// Begins the error of a response that is worth another attempt.
+const UNAVAILABLE: &str = "the server is unavailable: ";
+
+/// Names the next step of a client after this error.
+pub(crate) fn next_step(error: &str) -> &'static str {
+    match error.starts_with(UNAVAILABLE) {
+        true => "the server failed, trying again",
+        false => "reconnecting",
+    }
+}
+
 /// The innermost cause of an error, without its number: `connection refused`.
 pub(crate) fn short_cause(error: &str) -> String {
-    let cause = match error.strip_prefix("the server is unavailable: ") {
+    let cause = match error.strip_prefix(UNAVAILABLE) {
         Some(response) => response,
         None => error.rsplit(": ").next().unwrap_or(error),
     };
@@ -132,8 +143,10 @@ mod tests {
         let error = "the connection failed: error sending request for url (http://a/): client error (Connect): \
                      tcp connect error: Connection refused (os error 111)";
         assert_eq!(short_cause(error), "connection refused");
+        assert_eq!(next_step(error), "reconnecting");
         let error = "the server is unavailable: 503 Service Unavailable: restarting";
         assert_eq!(short_cause(error), "503 Service Unavailable: restarting");
+        assert_eq!(next_step(error), "the server failed, trying again");
     }
 
     #[test]

@@ -188,6 +188,20 @@ impl Context {
         Ok(())
     }
 
+    /// Asks HEAD so often, and fails if an offset is less than one before it.
+    pub(crate) async fn watch_growth(&self, url: &Url, times: usize) -> CheckResult {
+        let mut last = 0;
+        for _ in 0..times {
+            let head = self.send(self.tus("HEAD", url)).await?;
+            if head.is_success() {
+                let offset = head.number("Upload-Offset")?;
+                ensure!(offset >= last, "the offset is {offset} after {last}")?;
+                last = offset;
+            }
+        }
+        Ok(())
+    }
+
     /// Downloads a complete upload, if the server offers that. Downloads are no part of tus.
     pub(crate) async fn download(&self, url: &Url) -> CheckResult<Option<Vec<u8>>> {
         if !self.options.downloads {

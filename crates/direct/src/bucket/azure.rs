@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use http::{HeaderValue, Method, header};
 use landfall_azure::AzureClient;
-use landfall_objects::{Cloud as _, ObjectHead, ObjectHeaders, ObjectRef, Result};
+use landfall_objects::{Cloud, ObjectHeaders, ObjectRef, Result};
 
 use super::{Bucket, BucketRules, DirectBucket, SignedUpload, UploadTerms};
 
@@ -18,12 +18,12 @@ const MAX_PUT: u64 = 5_000 << 20;
 
 #[async_trait]
 impl DirectBucket for Bucket<AzureClient> {
+    fn clouds(&self) -> [&dyn Cloud; 2] {
+        [&self.client, &self.signer]
+    }
+
     fn rules(&self) -> BucketRules {
-        let rules = self.client.rules();
         BucketRules {
-            name: rules.name,
-            store_type: rules.store_type,
-            bucket_field: rules.bucket_field,
             max_put: MAX_PUT,
             larger: "a file larger than 5,000 MiB must be sent in blocks: request the signature with \"resumable\": true",
             creates_only: true,
@@ -31,18 +31,6 @@ impl DirectBucket for Bucket<AzureClient> {
             fixes_type: false,
             session_lifetime: Duration::ZERO,
         }
-    }
-
-    fn object_urls(&self, object: &ObjectRef) -> [String; 2] {
-        [&self.signer, &self.client].map(|client| client.object_url(object))
-    }
-
-    async fn head_object(&self, object: &ObjectRef) -> Result<ObjectHead> {
-        self.client.head_object(object).await
-    }
-
-    async fn delete_object(&self, object: &ObjectRef, seen: &ObjectHead) -> Result<()> {
-        self.client.delete_version(object, &seen.etag).await
     }
 
     async fn remove_unfinished(&self, object: &ObjectRef) -> Result<()> {

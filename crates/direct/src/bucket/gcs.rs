@@ -9,9 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use landfall_gcs::Client;
-use landfall_objects::{
-    Cloud as _, Error, ErrorKind, MAX_OBJECT, ObjectHead, ObjectHeaders, ObjectRef, Result,
-};
+use landfall_objects::{Cloud, Error, ErrorKind, MAX_OBJECT, ObjectHeaders, ObjectRef, Result};
 
 use super::{Bucket, BucketRules, DirectBucket, SignedUpload, UploadTerms};
 
@@ -20,12 +18,12 @@ const SESSION_LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 #[async_trait]
 impl DirectBucket for Bucket<Client> {
+    fn clouds(&self) -> [&dyn Cloud; 2] {
+        [&self.client, &self.signer]
+    }
+
     fn rules(&self) -> BucketRules {
-        let rules = self.client.rules();
         BucketRules {
-            name: rules.name,
-            store_type: rules.store_type,
-            bucket_field: rules.bucket_field,
             max_put: MAX_OBJECT,
             larger: "a file must not be larger than 5 TiB",
             creates_only: true,
@@ -33,18 +31,6 @@ impl DirectBucket for Bucket<Client> {
             fixes_type: true,
             session_lifetime: SESSION_LIFETIME,
         }
-    }
-
-    fn object_urls(&self, object: &ObjectRef) -> [String; 2] {
-        [&self.signer, &self.client].map(|client| client.object_url(object))
-    }
-
-    async fn head_object(&self, object: &ObjectRef) -> Result<ObjectHead> {
-        self.client.head_object(object).await
-    }
-
-    async fn delete_object(&self, object: &ObjectRef, seen: &ObjectHead) -> Result<()> {
-        self.client.delete_version(object, &seen.etag).await
     }
 
     async fn sign_upload(

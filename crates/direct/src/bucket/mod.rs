@@ -12,7 +12,7 @@ use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
 use http::{HeaderMap, Method};
-use landfall_objects::{ObjectHead, ObjectHeaders, ObjectRef, Result};
+use landfall_objects::{Cloud, ObjectHeaders, ObjectRef, Result};
 
 pub use self::s3::S3Bucket;
 pub(crate) use self::s3::{MAX_SINGLE_PUT, QUERY_HEADERS, as_pairs, put_headers};
@@ -38,12 +38,6 @@ impl<C: Clone> Bucket<C> {
 /// The differences between the buckets of direct uploads besides their requests.
 #[derive(Debug, Clone, Copy)]
 pub struct BucketRules {
-    /// The name of the service, for people.
-    pub name: &'static str,
-    /// `Type` in the description of an upload.
-    pub store_type: &'static str,
-    /// The field of the description with the bucket.
-    pub bucket_field: &'static str,
     /// The largest file that one PUT can carry, in bytes.
     pub max_put: u64,
     /// A sentence about larger ones, with the request to use.
@@ -96,6 +90,14 @@ pub struct SignedUpload {
 /// A dropped call may have taken effect.
 #[async_trait]
 pub trait DirectBucket: fmt::Debug + Send + Sync + 'static {
+    /// Returns the [client](Bucket::client), and the [signer](Bucket::signer).
+    fn clouds(&self) -> [&dyn Cloud; 2];
+
+    /// Returns the client of the service.
+    fn cloud(&self) -> &dyn Cloud {
+        self.clouds()[0]
+    }
+
     /// Returns the rules of this bucket.
     fn rules(&self) -> BucketRules;
 
@@ -104,19 +106,6 @@ pub trait DirectBucket: fmt::Debug + Send + Sync + 'static {
     fn s3(&self) -> Option<&S3Bucket> {
         None
     }
-
-    /// Returns the unsigned URLs of an object: first that of clients, then those that clients may know it by.
-    fn object_urls(&self, object: &ObjectRef) -> [String; 2];
-
-    /// Returns the metadata of an object.
-    ///
-    /// # Errors
-    /// [`NoSuchKey`](landfall_objects::ErrorKind::NoSuchKey) if there is none, and others.
-    async fn head_object(&self, object: &ObjectRef) -> Result<ObjectHead>;
-
-    /// Deletes an object that was seen before; on clouds with conditions, none that has replaced it. A missing one is
-    /// no error.
-    async fn delete_object(&self, object: &ObjectRef, seen: &ObjectHead) -> Result<()>;
 
     /// Removes the bytes of an unfinished resumable upload, if the cloud has kept them and lets others remove them.
     async fn remove_unfinished(&self, _object: &ObjectRef) -> Result<()> {

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderValue, Method, header};
-use landfall_objects::{
-    Cloud as _, Error, ErrorKind, ObjectHead, ObjectHeaders, ObjectRef, Result,
-};
+use landfall_objects::{Cloud, Error, ErrorKind, ObjectHeaders, ObjectRef, Result};
 use landfall_s3::client::Client;
 
 use super::{Bucket, BucketRules, DirectBucket, SignedUpload, UploadTerms};
@@ -19,11 +17,16 @@ pub type S3Bucket = Bucket<Client>;
 
 #[async_trait]
 impl DirectBucket for S3Bucket {
+    fn clouds(&self) -> [&dyn Cloud; 2] {
+        [&self.client, &self.signer]
+    }
+
+    fn s3(&self) -> Option<&Self> {
+        Some(self)
+    }
+
     fn rules(&self) -> BucketRules {
         BucketRules {
-            name: "S3",
-            store_type: "s3store",
-            bucket_field: "Bucket",
             max_put: MAX_SINGLE_PUT,
             larger: "a file larger than 5 GiB must be sent as a multipart upload",
             creates_only: false,
@@ -31,22 +34,6 @@ impl DirectBucket for S3Bucket {
             fixes_type: true,
             session_lifetime: Duration::ZERO,
         }
-    }
-
-    fn s3(&self) -> Option<&Self> {
-        Some(self)
-    }
-
-    fn object_urls(&self, object: &ObjectRef) -> [String; 2] {
-        [&self.signer, &self.client].map(|s3| s3.object_url(object))
-    }
-
-    async fn head_object(&self, object: &ObjectRef) -> Result<ObjectHead> {
-        self.client.head_object(object).await
-    }
-
-    async fn delete_object(&self, object: &ObjectRef, _seen: &ObjectHead) -> Result<()> {
-        self.client.delete_object(object).await
     }
 
     /// The size is signed if it is known; of other headers those of `terms` that cannot be query parameters.

@@ -190,19 +190,18 @@ impl Direct {
         Ok(())
     }
 
-    /// Ends the job unless the client can retry: after a transient error, or with a token, which only a hook denies
-    /// for good.
+    /// Ends the job unless the client can retry.
     pub(super) async fn on_denied(&self, authorization: &Authorization, error: &DirectError) {
-        let is_transient = authorization.can_retry && is_transient(error);
-        let is_kept = authorization.by_token
-            || is_transient
-            || (!authorization.is_new && belongs_to_other(error));
         let reason = format!("the upload was rejected: {error}");
         let end = match error {
             DirectError::Hook(denied) if authorization.by_token && denied.cause.is_none() => {
                 JobEnd::denied(denied.status, reason, authorization.client)
             }
-            _ => (!is_kept).then_some(JobEnd::Failed(reason)),
+            // A token can be used again.
+            _ if authorization.by_token => None,
+            error if authorization.can_retry && is_transient(error) => None,
+            error if !authorization.is_new && belongs_to_other(error) => None,
+            _ => Some(JobEnd::Failed(reason)),
         };
         let job = authorization.job.id;
         if let Some(end) = end

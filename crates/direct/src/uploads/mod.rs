@@ -259,7 +259,7 @@ impl Direct {
             DirectError::Unsupported(format!(
                 "{} has no forms, multipart uploads and temporary credentials of S3: use POST /api/sign, or AwsS3 of \
                  Uppy 4 or 5 with shouldUseMultipart: false",
-                bucket.rules().name
+                bucket.cloud().rules().name
             ))
         })
     }

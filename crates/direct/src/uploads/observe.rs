@@ -35,7 +35,7 @@ impl Direct {
     }
 
     pub(super) async fn observe_object(&self, record: &Record) -> Result<Observed, DirectError> {
-        let found = if_exists(self.bucket().head_object(&record.object).await)?;
+        let found = if_exists(self.bucket().cloud().head_object(&record.object).await)?;
         let from_client = found.filter(|head| self.is_from_client(record, head));
         Ok(from_client.map_or(Observed::Nothing, Observed::Object))
     }

@@ -188,7 +188,7 @@ impl Direct {
             now,
         );
         let object = object.map_err(DirectError::Internal)?;
-        let rules = self.bucket().rules();
+        let rules = self.bucket().cloud().rules();
         for (name, value) in [
             ("Type", rules.store_type),
             (rules.bucket_field, &*object.bucket),
@@ -206,7 +206,7 @@ impl Direct {
             upload.storage.insert(UNCONDITIONAL.into(), "1".into());
         }
         let is_granted = by_token && job.filetype.is_some();
-        if !rules.fixes_type && (is_granted || !types.is_empty()) {
+        if !self.bucket().rules().fixes_type && (is_granted || !types.is_empty()) {
             let kind = layout.headers(&upload).content_type.unwrap_or_default();
             let kind = MediaType::parse(&kind).map(|kind| kind.essence().to_owned());
             upload
@@ -239,7 +239,7 @@ impl Direct {
         if key::uuid_of(&upload.id).is_some_and(|uuid| object.key.contains(uuid)) {
             return Ok(());
         }
-        if let Some(head) = if_exists(self.bucket().head_object(object).await)? {
+        if let Some(head) = if_exists(self.bucket().cloud().head_object(object).await)? {
             let was = key::object_fingerprint(&head);
             upload.storage.insert(REPLACES.into(), was);
         }

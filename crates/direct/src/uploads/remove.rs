@@ -169,14 +169,14 @@ impl Direct {
             self.remove_orphaned_parts(record).await?;
         }
         let (bucket, object) = (self.bucket(), &record.object);
-        let Some(head) = if_exists(bucket.head_object(object).await)? else {
+        let Some(head) = if_exists(bucket.cloud().head_object(object).await)? else {
             if record.mode == TransferMode::Resumable && self.is_latest(record).await {
                 bucket.remove_unfinished(object).await?;
             }
             return Ok(());
         };
         if self.is_from_client(record, &head) && self.is_latest(record).await {
-            bucket.delete_object(object, &head).await?;
+            bucket.cloud().delete_version(object, &head.etag).await?;
         }
         Ok(())
     }

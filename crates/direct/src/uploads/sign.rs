@@ -191,10 +191,8 @@ impl Direct {
                 let path = utf8_percent_encode(&record.object.key, PATH_ENCODE_SET);
                 format!("{}/{path}", base.trim_end_matches('/'))
             }
-            _ => {
-                let [url, _] = self.bucket().object_urls(&record.object);
-                url
-            }
+            // As clients reach it.
+            _ => self.bucket().clouds()[1].object_url(&record.object),
         }
     }
 
@@ -205,7 +203,10 @@ impl Direct {
         let bucket = ObjectRef::new(&settings.objects.bucket, "");
         let public = settings.public_url.as_ref();
         let public = public.map(|base| format!("{}/", base.trim_end_matches('/')));
-        let of_bucket = self.bucket().object_urls(&bucket);
+        let of_bucket = self
+            .bucket()
+            .clouds()
+            .map(|cloud| cloud.object_url(&bucket));
         let mut bases = public.into_iter().chain(of_bucket);
         let url = url.split(['?', '#']).next().unwrap_or_default();
         let path = bases.find_map(|base| url.strip_prefix(&*base))?;

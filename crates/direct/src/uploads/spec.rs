@@ -178,7 +178,8 @@ pub(super) fn check_mode(
             Err(DirectError::invalid("file_size", rules.larger))
         }
         Some(size) if size > limit => {
-            let why = format!("the maximum file size of {} is {limit} bytes", rules.name);
+            let name = settings.bucket.cloud().rules().name;
+            let why = format!("the maximum file size of {name} is {limit} bytes");
             Err(DirectError::invalid("file_size", why))
         }
         _ => Ok(()),

@@ -173,8 +173,12 @@ impl Command {
 /// The output is the response.
 fn parse_v2(hook: HookName, output: &Output) -> Result<HookResponse, DeliveryError> {
     if !output.status.success() {
-        let (code, output) = (code(output.status), excerpt(&output.stdout));
-        let text = format!("unexpected return code {code} from hook endpoint: {output}");
+        let (code, printed) = (code(output.status), excerpt(&output.stdout));
+        let printed = match printed.is_empty() {
+            true => "no output; its standard error is in the log of the server",
+            false => &printed,
+        };
+        let text = format!("unexpected return code {code} from hook endpoint: {printed}");
         return Err(DeliveryError::new(text));
     }
     if output.stdout.is_empty() {

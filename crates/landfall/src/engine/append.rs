@@ -258,7 +258,12 @@ impl Engine {
             None => {
                 // Another process has the lease, or a request that is not writing at the moment.
                 let snapshot = self.load(id).await?;
-                self.precheck_append(&snapshot.upload, at.max(snapshot.offset), request)?;
+                let offset = match snapshot.is_complete() {
+                    true => snapshot.stated_offset(),
+                    // The holder may be about to reach it.
+                    false => at.max(snapshot.offset),
+                };
+                self.precheck_append(&snapshot.upload, offset, request)?;
             }
         }
         if request.content_length != Some(0)

@@ -94,7 +94,7 @@ pub struct ObjectStore<C>(Arc<Inner<C>>);
 struct Inner<C> {
     /// For tasks.
     this: Weak<Self>,
-    client: C,
+    client: Arc<C>,
     options: StoreOptions,
     rules: Rules,
     layout: Layout,
@@ -144,7 +144,7 @@ impl<C: Cloud> ObjectStore<C> {
             election: Election::default(),
             locker: MemoryLocker::new(),
             incarnation: rand::random(),
-            client,
+            client: client.into(),
             options,
         })))
     }

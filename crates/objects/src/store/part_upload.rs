@@ -363,7 +363,7 @@ impl<C: Cloud> Inner<C> {
 
 /// Sends a part, and holds what belongs to it until its end.
 pub(super) async fn send_part<C: Cloud>(
-    client: C,
+    client: Arc<C>,
     (object_ref, multipart, number): (ObjectRef, String, u32),
     payload: Payload,
     _held: impl Send,

@@ -37,6 +37,10 @@ impl Cloud for Client {
         }
     }
 
+    fn object_url(&self, object: &ObjectRef) -> String {
+        self.inner.object_target(object).1.url("")
+    }
+
     /// Returns the counters of this client and its clones.
     fn stats(&self) -> &Stats {
         &self.inner.caller.stats

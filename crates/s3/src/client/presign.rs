@@ -18,12 +18,6 @@ use super::{
 const MAX_LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 impl Client {
-    /// Returns the unsigned URL of an object.
-    #[must_use]
-    pub fn object_url(&self, object: &ObjectRef) -> String {
-        self.inner.object_target(object).1.url("")
-    }
-
     /// Returns a presigned URL for one kind of request.
     ///
     /// It is valid for `expires` (1 s to 7 days), or until the credentials expire. `query` and
@@ -80,7 +74,7 @@ impl Client {
 }
 
 impl Inner {
-    fn object_target(&self, object: &ObjectRef) -> (Arc<str>, Endpoint) {
+    pub(super) fn object_target(&self, object: &ObjectRef) -> (Arc<str>, Endpoint) {
         let region = self.regions.get(&object.bucket);
         let target = self
             .address

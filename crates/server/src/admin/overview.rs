@@ -79,6 +79,8 @@ fn outbox_json(stats: OutboxStats) -> Value {
             "dead_letters": route.dead,
             "delivered": route.delivered,
             "failed": route.failed,
+            // Set while one event is tried at a time.
+            "next_attempt_seconds": route.next_attempt.map(|wait| wait.as_secs()),
         })
     };
     let transports: Value = stats.routes.iter().map(transport).collect();

@@ -38,7 +38,7 @@ pub async fn events(loaded: Loaded, command: EventsCommand) -> anyhow::Result<Ex
             changed(
                 retried.count,
                 &selection,
-                "scheduled for delivery within seconds",
+                "scheduled: delivered within seconds, or one at a time while the receiver fails",
             )
         }
         EventsCommand::Delete(selection) => {
@@ -64,6 +64,12 @@ fn list(found: &[StoredEvent], query: &Query, json: bool) -> anyhow::Result<Exit
         }
     } else {
         print(&table(found, SystemTime::now()))?;
+        if query.retrying && found.iter().any(|event| event.attempts == 0) {
+            let pace = "one at a time, at least every 30 s";
+            print(&format!(
+                "while a receiver fails, its events are tried {pace}\n"
+            ))?;
+        }
         if found.len() == query.limit {
             let limit = query.limit;
             print(&format!("… the newest {limit}; --limit shows more\n"))?;
@@ -90,7 +96,7 @@ const fn state_name(state: EventState) -> &'static str {
 fn next_attempt(event: &StoredEvent, now: SystemTime) -> String {
     match event.due_at.map(|due| due.duration_since(now)) {
         Some(Ok(wait)) => format!("in {}", format_age(wait)),
-        Some(Err(_)) => "now".to_owned(),
+        Some(Err(late)) => format!("due {} ago", format_age(late.duration())),
         None => "-".to_owned(),
     }
 }

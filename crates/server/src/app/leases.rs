@@ -35,7 +35,7 @@ pub(super) enum Locker {
 }
 
 /// A cloud whose buckets may have leases.
-pub(super) trait LeasedCloud: Cloud {
+pub(super) trait LeasedCloud: Cloud + Clone {
     fn locker(locker: BucketLocker<ObjectLeases<Self>>) -> Locker;
 }
 

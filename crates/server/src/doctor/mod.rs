@@ -27,7 +27,7 @@ use crate::{
 const MAX_EXAMINED_UPLOADS: u64 = 10_000;
 
 /// A cloud that has a doctor.
-pub(crate) trait Examined: Cloud {
+pub(crate) trait Examined: Cloud + Clone {
     /// Explains an error to the operator.
     fn diagnose(error: Error, settings: &Settings, bucket: &str) -> Diagnosis;
 

@@ -571,7 +571,7 @@ fn events() -> Command {
         )
         .subcommands([
             Command::new("list")
-                .about("List dead letters, events that are being retried, or all pending events")
+                .about("List dead letters, retried and late events, or all pending ones")
                 .args([
                     switch("all", "List pending events and dead letters").conflicts_with("pending"),
                     switch("pending", "List pending events only, whether they have failed or not"),

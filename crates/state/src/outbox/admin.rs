@@ -17,6 +17,9 @@ use crate::sql::{
 /// A condition: the event is pending, has failed and is retried.
 const RETRYING: &str = "(state = 1 AND first_failed_at IS NOT NULL)";
 
+/// An event that has been due for longer waits for something.
+const LATE_MILLIS: i64 = 5000;
+
 /// The events in the database of an outbox. Running servers notice changes within seconds.
 ///
 /// # Errors
@@ -34,7 +37,8 @@ pub struct Events {
 pub struct Query {
     /// The states; dead by default.
     pub states: Vec<EventState>,
-    /// Also pending events that have failed and are retried.
+    /// Also pending events that have failed and are retried, or whose attempt is late: their receiver fails, or no
+    /// server runs.
     pub retrying: bool,
     /// Only this route.
     pub route: Option<String>,
@@ -264,7 +268,8 @@ impl Events {
             .map(|state| format!("state = {}", state.number()))
             .collect();
         if query.retrying {
-            states.push(RETRYING.to_owned());
+            let late = self.database.clock().millis() - LATE_MILLIS;
+            states.push(format!("{RETRYING} OR (state = 1 AND due_at < {late})"));
         }
         if query.group.is_some() {
             states = vec!["TRUE".to_owned()];

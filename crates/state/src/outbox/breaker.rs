@@ -81,6 +81,15 @@ impl Breaker {
         }
     }
 
+    /// Returns the longest time until the next attempt, while the breaker is open.
+    pub(super) fn wait(&self, now: i64) -> Option<Duration> {
+        match self.permit(now) {
+            Permit::Any => None,
+            Permit::One => Some(Duration::ZERO),
+            Permit::Wait(wait) => Some(wait),
+        }
+    }
+
     pub(super) fn started(&self, now: i64) {
         if let Some(open) = &mut self.state.lock().open {
             open.probe = Some(now);
@@ -169,7 +178,7 @@ mod tests {
         assert!(breaker.failed(true, 14));
         assert_eq!((breaker.is_down(), breaker.opened()), (true, 1));
         assert_eq!(breaker.succeeded(), Some(10), "since the first failure");
-        assert_eq!(breaker.permit(14), Permit::Any);
+        assert_eq!((breaker.permit(14), breaker.wait(14)), (Permit::Any, None));
         assert!(breaker.is_down(), "the deliveries still wait");
         breaker.recovered();
         assert!(!breaker.is_down());
@@ -196,6 +205,7 @@ mod tests {
             assert_eq!(breaker.permit(now), wait(delay));
             now += i64::try_from(delay).unwrap();
             assert_eq!(breaker.permit(now), Permit::One);
+            assert_eq!(breaker.wait(now), Some(Duration::ZERO));
             breaker.started(now);
             assert_eq!(breaker.permit(now), wait(30_000), "one is running");
             assert_eq!(breaker.permit(now + 30_000), Permit::One, "it hangs");

@@ -303,8 +303,10 @@ impl Outbox {
     #[must_use]
     pub fn stats(&self) -> OutboxStats {
         let mut stats = self.shared.counters.lock().stats.clone();
+        let now = self.shared.database.clock().millis();
         for (route, breaker) in stats.routes.iter_mut().zip(&self.shared.breakers) {
             route.is_down = breaker.is_down();
+            route.next_attempt = breaker.wait(now);
             route.opened = breaker.opened();
         }
         stats

@@ -59,6 +59,8 @@ pub struct RouteStats {
     pub dead_lettered: u64,
     /// True if this process considers the receiver down.
     pub is_down: bool,
+    /// The longest time until the next attempt, while this process tries one delivery at a time.
+    pub next_attempt: Option<Duration>,
     /// The number of times this process has considered it down.
     pub opened: u64,
 }

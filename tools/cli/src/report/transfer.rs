@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use super::{OutputFormat, Record, Report};
 use crate::{
     exit::Failure,
-    text::{bytes_text, printable, progress_text, short_cause},
+    text::{bytes_text, next_step, printable, progress_text, short_cause},
 };
 
 /// Transfers that are done earlier have no bar.
@@ -159,7 +159,11 @@ impl Transfer {
             return;
         }
         let seconds = delay.as_secs_f64().ceil();
-        let text = format!("reconnecting in {seconds} s ({})", short_cause(error));
+        let text = format!(
+            "{} in {seconds} s ({})",
+            next_step(error),
+            short_cause(error)
+        );
         match &report.0.bars {
             Some(bars) => {
                 let mut state = self.0.state.lock();

@@ -15,7 +15,7 @@ use crate::{
     exit::Failure,
     report::{Record, Report},
     state,
-    text::{printable, short_duration},
+    text::{printable, short_cause, short_duration},
 };
 
 /// The longest time for a server to report its offsets.
@@ -55,6 +55,10 @@ pub(super) async fn list(
                 Some(Ok(offset)) => format!("{} of {length}", size_text(offset)),
                 // Rejected, removed or expired.
                 Some(Err(Error::Gone(_))) => format!("{length}, not on the server"),
+                Some(Err(error @ (Error::Rejected(_) | Error::Unauthorized(_)))) => {
+                    let cause = printable(&short_cause(&error.to_string()));
+                    format!("{length}, rejected ({cause})")
+                }
                 _ => format!("unknown of {length}"),
             };
             let file = printable(&file);

@@ -364,7 +364,7 @@ impl Harness {
 
     pub(crate) async fn head(&self, record: &Record) -> Option<ObjectHead> {
         let bucket = &self.direct.settings().bucket;
-        match bucket.head_object(&record.object).await {
+        match bucket.cloud().head_object(&record.object).await {
             Ok(head) => Some(head),
             Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => None,
             Err(error) => panic!("{error}"),

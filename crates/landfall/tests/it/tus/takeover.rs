@@ -63,6 +63,27 @@ async fn wait_for_an_unresponsive_holder_is_bounded() {
     .await;
 }
 
+/// As under the lease, where the offset is checked before the length.
+#[tokio::test]
+async fn wrong_offset_of_a_complete_upload_that_is_held_is_a_conflict() {
+    everywhere(
+        |config| config.lease_wait = Duration::from_millis(200),
+        async |site| {
+            let path = site.create(5).await;
+            site.patch(&path, 0, "hello").await.expect(204);
+            let held = site.parts.locker().try_acquire(&id(&path)).await;
+            for offset in [4, 9] {
+                let ask = site.patching(&path, offset).with("Upload-Length", "7");
+                let reply = ask.body("x").send().await;
+                let reply = reply.refused(409, "ERR_MISMATCHED_OFFSET");
+                assert_eq!(reply.number("upload-offset"), 5);
+            }
+            drop(held);
+        },
+    )
+    .await;
+}
+
 #[tokio::test]
 async fn head_reports_the_offset_and_interrupts_no_request() {
     with_defaults(async |site| {

@@ -128,6 +128,10 @@ impl Cloud for MemoryCloud {
         }
     }
 
+    fn object_url(&self, object: &ObjectRef) -> String {
+        object.to_string()
+    }
+
     fn stats(&self) -> &Stats {
         &self.0.stats
     }

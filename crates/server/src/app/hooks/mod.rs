@@ -188,9 +188,12 @@ impl Hooks {
             }
         }
         for route in self.outbox_stats().iter().flat_map(|stats| &stats.routes) {
-            let waits = (route.oldest > MAX_DELAY).then(|| {
-                let minutes = route.oldest.as_secs() / 60;
-                format!("{}, the oldest for {minutes} minutes", route.pending)
+            let is_late = route.oldest > MAX_DELAY || route.next_attempt.is_some();
+            let waits = is_late.then(|| {
+                let (minutes, events) = (route.oldest.as_secs() / 60, route.pending);
+                let pace = "; the receiver fails, so one is tried at a time";
+                let pace = route.next_attempt.map_or("", |_| pace);
+                format!("{events}, the oldest for {minutes} minutes{pace}")
             });
             conditions.set(ConditionKind::EventsWaiting, &route.name, waits);
             let dead = Some(route.dead).filter(|dead| *dead > 0);

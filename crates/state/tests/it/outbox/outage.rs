@@ -98,6 +98,17 @@ async fn three_day_outage_loses_no_event() {
     assert_eq!(receiver.received.load(Ordering::SeqCst), 0);
     assert!(stats.routes[0].is_down, "{stats:?}");
     assert!(stats.routes[0].failed > 10, "{stats:?}");
+    let wait = stats.routes[0].next_attempt;
+    assert!(wait.is_some_and(|wait| wait <= Duration::from_secs(30)));
+    // Most have never been tried.
+    let undelivered = Query {
+        retrying: true,
+        ..Query::default()
+    };
+    let events = outbox.events().list(&undelivered).await.unwrap();
+    assert_eq!(events.len(), undelivered.limit);
+    let untried = events.iter().filter(|event| event.attempts == 0);
+    assert!(untried.count() > 50, "{events:?}");
 
     receiver.is_up.store(true, Ordering::SeqCst);
     moved.fetch_add(60, Ordering::SeqCst);

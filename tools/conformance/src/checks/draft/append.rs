@@ -176,21 +176,13 @@ async fn empty_part(d: &Draft<'_>) -> CheckResult {
 async fn expect_continue(d: &Draft<'_>) -> CheckResult {
     let data = d.data(2)?;
     let url = d.create_for(&data).await?;
-    let request = d.append(&url, 0, b"", true).field("Expect", "100-continue");
-    let declared = Content::Declared(data.len() as u64);
-    let mut connection = d.start(request, declared, b"").await?;
-    loop {
-        let limit = d.context.options.timeout;
-        match connection.interim_within(limit).await?.status {
-            100 => break,
-            101..=199 => {}
-            // A final response without 100 is allowed.
-            _ => return Ok(()),
-        }
+    match d
+        .send_after_continue(d.append(&url, 0, b"", true), &data)
+        .await?
+    {
+        true => d.expect_state_if_there(&url, data.len()).await,
+        false => Ok(()),
     }
-    connection.write(&data).await?;
-    connection.response().await?.expect_success()?;
-    d.expect_state_if_there(&url, data.len()).await
 }
 
 async fn no_early_success(d: &Draft<'_>, is_last: bool) -> CheckResult {

@@ -240,21 +240,8 @@ async fn field_names_ignore_case(d: &Draft<'_>) -> CheckResult {
 
 async fn expect_continue(d: &Draft<'_>) -> CheckResult {
     let data = d.data(2)?;
-    let request = d.creation(b"", true).field("Expect", "100-continue");
-    let declared = Content::Declared(data.len() as u64);
-    let mut connection = d.start(request, declared, b"").await?;
-    loop {
-        let limit = d.context.options.timeout;
-        let head = connection.interim_within(limit).await?;
-        match head.status {
-            100 => break,
-            101..=199 => {}
-            // A final response without 100 is allowed.
-            _ => return Ok(()),
-        }
-    }
-    connection.write(&data).await?;
-    connection.response().await?.expect_success()
+    let sent = d.send_after_continue(d.creation(b"", true), &data).await;
+    sent.map(drop)
 }
 
 async fn no_early_success(d: &Draft<'_>, is_last: bool) -> CheckResult {

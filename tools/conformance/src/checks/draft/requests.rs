@@ -158,6 +158,29 @@ impl<'a> Draft<'a> {
         request.field("Content-Type", PARTIAL_UPLOAD).body(data)
     }
 
+    /// Sends the data after a 100, which has to succeed. Returns false after a final response without 100, which is
+    /// allowed.
+    pub(super) async fn send_after_continue(
+        &self,
+        request: Request,
+        data: &[u8],
+    ) -> CheckResult<bool> {
+        let request = request.field("Expect", "100-continue");
+        let declared = Content::Declared(data.len() as u64);
+        let mut connection = self.start(request, declared, b"").await?;
+        let limit = self.context.options.timeout;
+        loop {
+            match connection.interim_within(limit).await?.status {
+                100 => break,
+                101..=199 => {}
+                _ => return Ok(false),
+            }
+        }
+        connection.write(data).await?;
+        connection.response().await?.expect_success()?;
+        Ok(true)
+    }
+
     /// Appends data that is not the last, which has to succeed.
     pub(super) async fn part(
         &self,

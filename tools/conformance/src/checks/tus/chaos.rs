@@ -223,18 +223,7 @@ async fn duplicate_requests(c: &Context) -> CheckResult {
 
 async fn head_storm(c: &Context) -> CheckResult {
     let upload = Observed::create(c).await?;
-    let polled = (0..4).map(|_| async {
-        let mut last = 0;
-        for _ in 0..100 {
-            let head = c.send(c.tus("HEAD", &upload.url)).await?;
-            if head.is_success() {
-                let offset = head.number("Upload-Offset")?;
-                ensure!(offset >= last, "the offset is {offset} after {last}")?;
-                last = offset;
-            }
-        }
-        Ok(())
-    });
+    let polled = (0..4).map(|_| c.watch_growth(&upload.url, 100));
     let polls = async { join_all(polled).await.into_iter().collect::<CheckResult>() };
     let resumed = c.resume(&upload.url, &upload.data);
     try_join(polls, resumed).await?;

@@ -103,19 +103,7 @@ async fn head_never_goes_back(c: &Context) -> CheckResult {
         }
         Ok(())
     };
-    let poll = async {
-        let mut last = 0;
-        for _ in 0..40 {
-            let head = c.send(c.tus("HEAD", &url)).await?;
-            if head.is_success() {
-                let offset = head.number("Upload-Offset")?;
-                ensure!(offset >= last, "the offset is {offset} after {last}")?;
-                last = offset;
-            }
-        }
-        Ok(())
-    };
-    try_join(append, poll).await?;
+    try_join(append, c.watch_growth(&url, 40)).await?;
     c.expect_offset(&url, 40_000).await
 }
 
