@@ -12,7 +12,7 @@ use landfall::{
 };
 use landfall_direct::DirectBucket;
 use landfall_objects::{
-    CallLimits, Cloud, Error, ErrorKind, ObjectRef, ObjectStore, Stats, StoreOptions, StoreStats,
+    CallLimits, Cloud, Error, ErrorKind, ObjectRef, ObjectStore, StoreOptions, StoreStats,
     UploadIds,
 };
 
@@ -49,7 +49,6 @@ pub(super) struct CloudStorage {
 /// The client and the store of a cloud.
 #[async_trait]
 pub(super) trait CloudBackend: fmt::Debug + Send + Sync {
-    fn calls(&self) -> &Stats;
     fn stats(&self) -> StoreStats;
     async fn probe(&self) -> Result<(), BoxError>;
     async fn flush_due_times(&self) -> Result<(), StoreError>;
@@ -116,19 +115,12 @@ impl CloudStorage {
         description: String,
     ) -> anyhow::Result<(Self, Composer)> {
         let (name, prefix) = (options.bucket.clone(), options.object_prefix.clone());
-        let store = ObjectStore::new(client.clone(), options).context("cannot open the store")?;
+        let store = ObjectStore::new(client, options).context("cannot open the store")?;
         let composer = Composer::join(store.clone());
-        let opened = Bucket {
-            client,
-            prober,
-            store,
-            name: name.clone(),
-            prefix: prefix.clone(),
-        };
         let storage = Self {
             name,
             description,
-            opened: Box::new(opened),
+            opened: Box::new(Bucket { prober, store }),
             direct,
             prefix,
             reachable: CachedProbe::default(),
@@ -225,26 +217,20 @@ fn options(settings: &Settings, name: &str, prefix: &str) -> StoreOptions {
 
 #[derive(Debug)]
 struct Bucket<C> {
-    client: C,
     /// Has fewer attempts.
     prober: C,
     store: ObjectStore<C>,
-    name: String,
-    prefix: String,
 }
 
 #[async_trait]
 impl<C: LeasedCloud> CloudBackend for Bucket<C> {
-    fn calls(&self) -> &Stats {
-        self.client.stats()
-    }
-
     fn stats(&self) -> StoreStats {
         self.store.stats()
     }
 
     async fn probe(&self) -> Result<(), BoxError> {
-        let (bucket, prefix) = (&self.name, &self.prefix);
+        let options = self.store.options();
+        let (bucket, prefix) = (&options.bucket, &options.object_prefix);
         match self.prober.list_objects(bucket, prefix, None, 1).await {
             // Without the permission to list, there is no better answer.
             Err(error) if *error.kind() != ErrorKind::AccessDenied => Err(error.into()),
@@ -257,6 +243,7 @@ impl<C: LeasedCloud> CloudBackend for Bucket<C> {
     }
 
     fn leases(&self, settings: &Leases) -> anyhow::Result<SharedLeases> {
-        SharedLeases::objects(&self.client, &self.name, &self.prefix, settings)
+        let (client, options) = (self.store.client(), self.store.options());
+        SharedLeases::objects(client, &options.bucket, &options.object_prefix, settings)
     }
 }

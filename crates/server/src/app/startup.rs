@@ -25,9 +25,15 @@ pub(super) fn log_startup(
     let version = env!("CARGO_PKG_VERSION");
     let database = parts.hooks.database_name();
     match database.or(grants.map(|grants| &*grants.database_name)) {
-        Some(name) => log::say(format_args!(
-            "Landfall {version}; grants and undelivered events are in {name}"
-        )),
+        Some(name) => {
+            let kept = [
+                grants.map(|_| "grants"),
+                database.map(|_| "undelivered events"),
+            ];
+            let kept: Vec<_> = kept.into_iter().flatten().collect();
+            let kept = kept.join(" and ");
+            log::say(format_args!("Landfall {version}; {kept} are in {name}"));
+        }
         None => log::say(format_args!("Landfall {version}")),
     }
     for line in parts.storage.describe().lines() {
@@ -107,7 +113,11 @@ fn log_urls(settings: &Settings, listeners: &[Listener]) {
             log::say(format_args!("Dashboard: {server}{}/", settings.admin.path));
         }
         if settings.has_page() {
-            log::say(format_args!("Upload page: {server}/"));
+            let how = match settings.grants.required {
+                true => ", for links of landfall link",
+                false => "",
+            };
+            log::say(format_args!("Upload page{how}: {server}/"));
         }
         log::say(format_args!("You can now upload files to: {server}{base}"));
     }

@@ -29,7 +29,8 @@ fn start_up_lines_name_database_and_authentication() {
     let file = file.join(".landfall/landfall.db");
     assert!(file.is_file());
     for line in [
-        format!("; grants and undelivered events are in '{}'", file.display()),
+        format!("; grants are in '{}'", file.display()),
+        "Upload page, for links of landfall link: http://".to_owned(),
         "Uploads need a token of a grant; who knows the URL of an upload may read and delete it; grants are at \
          /api/jobs, authenticated by API keys (landfall keys)."
             .to_owned(),
@@ -47,16 +48,19 @@ fn start_up_lines_name_database_and_authentication() {
 fn the_start_has_eight_lines_at_most() {
     let hooks = tempfile::tempdir().unwrap();
     let hooks = hooks.path().to_str().unwrap();
-    for args in [
-        &["-hooks-dir", hooks][..],
-        &["-grants"],
-        &["-grants", "-hooks-dir", hooks],
+    for (args, kept) in [
+        (&["-hooks-dir", hooks][..], "undelivered events"),
+        (&["-grants"], "grants"),
+        (
+            &["-grants", "-hooks-dir", hooks],
+            "grants and undelivered events",
+        ),
     ] {
         let server = Landfall::start(args);
         let lines = server.lines();
         let said = lines.iter().filter(|line| !line.contains("level=WARN"));
         assert!(said.count() <= 8, "{args:?}: {lines:#?}");
-        server.says("; grants and undelivered events are in '");
+        server.says(&format!("; {kept} are in '"));
     }
 }
 

@@ -97,9 +97,10 @@ fn dead_letters_are_listed_retried_and_deleted() {
     // After a fix, the running server delivers a retried event within seconds.
     works.store(true, SeqCst);
     let (code, said, _) = events(&dir, &["retry", id]);
+    let when = "delivered within seconds, or one at a time while the receiver fails\n";
     assert_eq!(
-        (code, said.as_str()),
-        (Some(0), "1 event scheduled for delivery within seconds\n")
+        (code, said),
+        (Some(0), format!("1 event scheduled: {when}"))
     );
     eventually("it isn't told again", || {
         let told = by_upload(&endpoint.calls());
@@ -108,8 +109,8 @@ fn dead_letters_are_listed_retried_and_deleted() {
     });
     let (code, said, _) = events(&dir, &["retry", "0123"]);
     assert_eq!(
-        (code, said.as_str()),
-        (Some(1), "0 events scheduled for delivery within seconds\n")
+        (code, said),
+        (Some(1), format!("0 events scheduled: {when}"))
     );
 
     works.store(false, SeqCst);

@@ -79,7 +79,8 @@ fn an_outage_is_in_the_bar() {
         run_on_terminal(&mut command)
     });
     assert!(shown.contains("a.bin ["), "{shown:?}");
-    assert!(shown.contains("reconnecting in "), "{shown:?}");
+    let step = "the server failed, trying again in ";
+    assert!(shown.contains(step), "{shown:?}");
     assert!(shown.contains(" s (503 Service Unavailable)"), "{shown:?}");
     assert!(shown.contains("a.bin: uploaded, 1.05 MB in "), "{shown:?}");
 }

@@ -36,6 +36,13 @@ fn unfinished_uploads_are_listed() {
         "{lines:?}"
     );
 
+    // As after pre-finish has denied it.
+    server.respond_with(422);
+    let lines = home.lines(&["upload", "--list"]);
+    let rejected = "\t8.39 MB, rejected (422";
+    assert!(lines[0].contains(rejected), "{lines:?}");
+    server.respond_with(0);
+
     // Another client removes it.
     let other = Home::new();
     assert_eq!(other.run(&["upload", "--abort", &url]).code, Some(0));

@@ -145,7 +145,7 @@ pub(super) async fn render(
     }
     if let StorageBackend::Cloud(storage) = &parts.storage.backend {
         let opened = &storage.opened;
-        let (calls, store) = (opened.calls(), opened.stats());
+        let (calls, store) = (storage.direct.cloud().stats(), opened.stats());
         cloud::cloud(&mut page, "landfall_cloud", "the cloud", calls, &store);
         let help = "Parts being uploaded to the cloud.";
         page.single("landfall_cloud_parts", "gauge", help, store.parts_in_flight);
