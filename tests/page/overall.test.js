@@ -216,7 +216,7 @@ test('all uploads are paused and resumed, and all failed ones retried', async ()
   await visitor.slow(400_000);
   await visitor.choose(await files('bulk', Array(8).fill(2_000_000)));
   await says(visitor, 'overall', /^0 of 8 files uploaded · 3 running · 3 queued · 2 failed$/);
-  assert.deepEqual(await buttons(), ['Pause all', 'Retry all failed']);
+  assert.deepEqual(await buttons(), ['Pause all', 'Retry all failed', 'Cancel all']);
   await button('Pause all').press('Enter');
   await says(visitor, 'overall', /^0 of 8 files uploaded · 6 paused · 2 failed$/);
   assert.equal(await visitor.tab.title(), 'Landfall');
@@ -228,10 +228,38 @@ test('all uploads are paused and resumed, and all failed ones retried', async ()
   await visitor.slow();
   await button('Retry all failed').click();
   await says(visitor, 'overall', /^2 of 8 files uploaded · 6 paused$/);
-  assert.deepEqual(await buttons(), ['Resume all']);
+  assert.deepEqual(await buttons(), ['Resume all', 'Cancel all']);
   await button('Resume all').click();
   await says(visitor, 'overall', /^8 of 8 files uploaded$/);
   assert.deepEqual(await buttons(), []);
+  await visitor.leave();
+});
+
+test('all unfinished uploads are cancelled, if the user confirms it', async () => {
+  const visitor = await Visitor.open(browser, landfall.page);
+  const cancel = visitor.tab.getByRole('button', { name: 'Cancel all', exact: true });
+  await visitor.choose(await files('kept', [1_000]));
+  await says(visitor, 'overall', /^1 of 1 files? uploaded$/);
+  const before = await landfall.count();
+  await visitor.slow(400_000);
+  await visitor.choose(await files('cancelled', Array(8).fill(2_000_000)));
+  await says(visitor, 'overall', /^1 of 9 files uploaded · 3 running · 5 queued$/);
+  await until(async () => (await landfall.count()) === before + 3, 'three uploads on the server');
+  const questions = [];
+  const respond = async (isYes) => {
+    visitor.tab.once('dialog', async (dialog) => {
+      questions.push(dialog.message());
+      await (isYes ? dialog.accept() : dialog.dismiss());
+    });
+    await cancel.click();
+  };
+  await respond(false);
+  await says(visitor, 'overall', /^1 of 9 files uploaded · 3 running · 5 queued$/);
+  await respond(true);
+  await says(visitor, 'overall', /^1 of 1 files? uploaded$/);
+  assert.deepEqual(questions, Array(2).fill('Cancel 8 uploads? What was sent of them is deleted.'));
+  await until(async () => (await landfall.count()) === before, 'what was sent to be deleted');
+  await until(() => cancel.isHidden(), 'the button to go');
   await visitor.leave();
 });
 

@@ -33,11 +33,15 @@ const MAX_NAMES = 3;
 /** States in which the same file, if added again, continues the upload. */
 const RESTARTABLE = ['needs-file', 'needs-permission', 'failed'];
 
+/** States of uploads that are neither finished nor rejected, and in no other tab. */
+const CANCELLABLE = ['queued', 'needs-file', 'needs-permission', 'creating', 'checking', 'uploading', 'waiting', 'paused', 'failed'];
+
 /** Buttons for several uploads: the states in which they do something, and what they do. */
 const BULK = [
   ['pause-all', ['queued', 'creating', 'checking', 'uploading', 'waiting'], (item) => item.pause()],
   ['resume-all', ['paused'], (item) => item.start()],
   ['retry-all', ['failed'], (item) => item.start()],
+  ['cancel-all', CANCELLABLE, (item) => item.remove()],
 ];
 
 const byId = (id) => document.getElementById(id);
@@ -315,8 +319,9 @@ function addListeners() {
   for (const [id, states, run] of BULK) {
     byId(id).addEventListener('click', async () => {
       const affected = [...items].filter(({ state }) => states.includes(state));
-      // The queued ones are paused first, so that none of them starts.
-      if (id === 'pause-all') affected.reverse();
+      if (id === 'cancel-all' && !confirm(text('cancel_all_question', { count: affected.length }))) return;
+      // The queued ones come first, so that none of them starts.
+      if (['pause-all', 'cancel-all'].includes(id)) affected.reverse();
       await forEach(affected, (item) => { if (states.includes(item.state)) run(item); });
       refresh();
       if (!byId(id).hidden) return;
