@@ -77,6 +77,7 @@ export const COMMANDS = {
     ['AWS_ACCESS_KEY_ID', checked(ACCOUNT)],
     ['landfall --hooks-http', serve()],
     ['landfall --require-grant', serve(needsToken)],
+    ['landfall link --name', run(/#token=lfk_/)],
     ['landfall --s3-bucket my-bucket --direct', serve(signs)],
     ['landfall upload video.mp4 photos/', checked(HOSTS)],
   ],
