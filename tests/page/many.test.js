@@ -8,7 +8,8 @@ import { Landfall, Visitor, launch, test, testInBrowsers, until } from './harnes
 const FILES = process.env.LANDFALL_LONG && process.env.BROWSER !== 'firefox' ? 2000 : 1000;
 const COUNT = FILES.toLocaleString('en');
 
-// Goals of the page on an idle machine are 200 ms and 100 ms; the limits leave room for a busy one.
+// Goals of the page on an idle machine are 200 ms and 100 ms; the limits leave room for a slow one. What other programs
+// take while a task runs does not count: see `share`.
 const MAX_FIRST_ROW = 600;
 const MAX_TASK = 300;
 const MAX_FRAME = 1000;
@@ -59,8 +60,30 @@ async function drop(visitor, count) {
   }));
 }
 
+const isChromium = () => browser.browserType().name() === 'chromium';
+
+/**
+ * Resolves to a function that returns which share of the time of its tasks the page's thread had a processor, from now on:
+ * less than 1 beside other programs. Other browsers do not tell.
+ */
+async function share(tab) {
+  if (!isChromium()) return () => 1;
+  const session = await tab.context().newCDPSession(tab);
+  await session.send('Performance.enable');
+  const read = async () => {
+    const { metrics } = await session.send('Performance.getMetrics');
+    return Object.fromEntries(metrics.map(({ name, value }) => [name, value]));
+  };
+  const start = await read();
+  return async () => {
+    const end = await read();
+    return Math.min(1, (end.ThreadTime - start.ThreadTime) / (end.TaskDuration - start.TaskDuration));
+  };
+}
+
 testInBrowsers('a thousand files neither block the page nor fill it', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
+  const shareOfProcessor = await share(visitor.tab);
   const rows = visitor.tab.locator('.upload');
   const firstRow = await drop(visitor, FILES);
   const overall = visitor.tab.locator('#overall');
@@ -86,11 +109,12 @@ testInBrowsers('a thousand files neither block the page nor fill it', async () =
 
   await until(async () => (await overall.textContent()) === `${COUNT} of ${COUNT} files uploaded`, 'all uploads', 200_000);
   const tasks = await visitor.tab.evaluate(() => globalThis.tasks);
+  const had = await shareOfProcessor();
   const longest = Math.round(Math.max(0, ...tasks));
-  console.log(`first row after ${Math.round(firstRow)} ms, ${tasks.length} long tasks, the longest of ${longest} ms`);
-  assert.ok(firstRow < MAX_FIRST_ROW, `the first row took ${firstRow} ms`);
-  const limit = browser.browserType().name() === 'chromium' ? MAX_TASK : MAX_FRAME;
-  assert.ok(longest < limit, `a task took ${longest} ms`);
+  console.log(`first row after ${Math.round(firstRow)} ms, ${tasks.length} long tasks, the longest of ${longest} ms, on ${had.toFixed(2)} processors`);
+  assert.ok(firstRow * had < MAX_FIRST_ROW, `the first row took ${firstRow} ms on ${had} processors`);
+  const limit = isChromium() ? MAX_TASK : MAX_FRAME;
+  assert.ok(longest * had < limit && longest < MAX_FRAME, `a task took ${longest} ms on ${had} processors`);
   assert.equal(await landfall.count(), FILES);
 
   await visitor.tab.getByRole('button', { name: 'Clear finished' }).click();

@@ -232,6 +232,14 @@ impl Fields {
     }
 }
 
+macro_rules! record_unquoted {
+    ($($record:ident: $kind:ty),+) => {
+        $(fn $record(&mut self, field: &tracing::field::Field, value: $kind) {
+            self.push(field.name(), &value.to_string(), false);
+        })+
+    };
+}
+
 impl Visit for Fields {
     fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn fmt::Debug) {
         self.push(field.name(), &format!("{value:?}"), true);
@@ -241,21 +249,7 @@ impl Visit for Fields {
         self.push(field.name(), value, true);
     }
 
-    fn record_u64(&mut self, field: &tracing::field::Field, value: u64) {
-        self.push(field.name(), &value.to_string(), false);
-    }
-
-    fn record_i64(&mut self, field: &tracing::field::Field, value: i64) {
-        self.push(field.name(), &value.to_string(), false);
-    }
-
-    fn record_f64(&mut self, field: &tracing::field::Field, value: f64) {
-        self.push(field.name(), &value.to_string(), false);
-    }
-
-    fn record_bool(&mut self, field: &tracing::field::Field, value: bool) {
-        self.push(field.name(), if value { "true" } else { "false" }, false);
-    }
+    record_unquoted! { record_u64: u64, record_i64: i64, record_f64: f64, record_bool: bool }
 }
 
 struct LogfmtValue<'a>(&'a str);

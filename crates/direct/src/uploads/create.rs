@@ -195,7 +195,8 @@ impl Direct {
         let reason = format!("the upload was rejected: {error}");
         let end = match error {
             DirectError::Hook(denied) if authorization.by_token && denied.cause.is_none() => {
-                JobEnd::denied(denied.status, reason, authorization.client)
+                let end = JobEnd::Denied(reason, authorization.client);
+                JobEnd::is_final_denial(denied.status).then_some(end)
             }
             // A token can be used again.
             _ if authorization.by_token => None,

@@ -224,14 +224,19 @@ impl Engine {
         }
     }
 
-    /// Checks an append before its lease. Content that ends the upload is checked under the lease alone: a
-    /// request at another offset must not end it.
+    /// Checks an append before its lease, of an upload that has reached an offset. Content that ends the upload is
+    /// checked under the lease alone: a request at another offset must not end it.
     fn precheck_append(
         &self,
         upload: &Upload,
-        offset: u64,
+        reached: u64,
         request: &AppendRequest,
     ) -> Result<(), Error> {
+        let offset = match upload.is_complete_at(reached) {
+            true => reached,
+            // The holder may be about to reach it.
+            false => reached.max(request.head.offset),
+        };
         match self.check_append(upload, offset, request) {
             Err(Error::BeyondLength { .. }) if request.head.ends_beyond_length => Ok(()),
             checked => checked.map(drop),
@@ -253,17 +258,11 @@ impl Engine {
         }
         let live = self.live.get(id);
         match &live {
-            Some(live) if at < live.offset() => return Err(Error::Offset(live.offset())),
-            Some(live) => self.precheck_append(&live.upload, at, request)?,
+            Some(live) => self.precheck_append(&live.upload, live.offset(), request)?,
             None => {
                 // Another process has the lease, or a request that is not writing at the moment.
                 let snapshot = self.load(id).await?;
-                let offset = match snapshot.is_complete() {
-                    true => snapshot.stated_offset(),
-                    // The holder may be about to reach it.
-                    false => at.max(snapshot.offset),
-                };
-                self.precheck_append(&snapshot.upload, offset, request)?;
+                self.precheck_append(&snapshot.upload, snapshot.stated_offset(), request)?;
             }
         }
         if request.content_length != Some(0)

@@ -197,12 +197,27 @@ impl BatchTransaction<'_> {
 
     /// Nothing waits for a time that was set by a clock which was ahead.
     pub(super) async fn advance_due(&mut self) -> Result<(), DatabaseError> {
+        self.advance(i64::MIN, i64::MIN).await
+    }
+
+    /// Nor for one that another process with such a clock has set before it ended: no right clock sets a later one.
+    pub(super) async fn advance_late(&mut self) -> Result<(), DatabaseError> {
+        let settings = &self.shared.settings;
+        let (retry, resolve) = (&settings.retry, settings.resolve_after);
+        let pending = retry.retry_for.max(settings.max_hold);
+        let latest = |longest| self.now.saturating_add(millis(longest));
+        let latest = [pending, resolve].map(|longest| latest(longest.max(retry.max_backoff)));
+        self.advance(latest[0], latest[1]).await
+    }
+
+    /// Events that are due later than this, pending and prepared ones.
+    async fn advance(&mut self, pending: i64, prepared: i64) -> Result<(), DatabaseError> {
         for route in self.shared.names() {
-            let retry = sql::retry_now(route, self.now);
+            let retry = sql::retry_now(route, self.now, pending);
             self.transaction.execute_all(retry.into()).await?;
         }
         let resolve_at = self.now + millis(self.shared.settings.resolve_after);
-        let resolve = sql::resolve_by(resolve_at);
+        let resolve = sql::resolve_by(resolve_at, prepared);
         self.transaction.execute(resolve).await?;
         self.effects.is_due = true;
         Ok(())

@@ -239,6 +239,9 @@ impl Writer {
         let renewed = (is_stale || is_evicted).then(|| (Instant::now(), step.now));
         if let Some(thorough) = maintenance {
             step.evict_dead_nodes(&self.node).await?;
+            if thorough {
+                step.advance_late().await?;
+            }
             if thorough || Instant::now() < self.orphan_scan_until {
                 step.find_orphaned().await?;
             }

@@ -285,11 +285,9 @@ impl JobEnd {
         Self::Completed(Completion { bytes, etag: None })
     }
 
-    /// Returns the end of a job whose creation was denied, unless clients repeat a request with this status.
-    pub fn denied(status: StatusCode, reason: String, client: Option<IpAddr>) -> Option<Self> {
-        let is_final =
-            status.is_client_error() && !matches!(status.as_u16(), 408 | 409 | 423 | 425 | 429);
-        is_final.then_some(Self::Denied(reason, client))
+    /// Returns whether a denial of the creation with this status ends the job; clients repeat a request with another.
+    pub fn is_final_denial(status: StatusCode) -> bool {
+        status.is_client_error() && !matches!(status.as_u16(), 408 | 409 | 423 | 425 | 429)
     }
 }
 

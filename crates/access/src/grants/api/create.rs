@@ -65,7 +65,7 @@ async fn refused(api: &Api, job: &Job, denied: HookError) -> Problem {
         message.clear();
     }
     let reason = format!("its upload was rejected: {message}");
-    if let Some(JobEnd::Denied(reason, _)) = JobEnd::denied(status, reason, None)
+    if JobEnd::is_final_denial(status)
         && let Err(error) = end(&api.settings, job, reason).await
     {
         tracing::error!(job = %job.id, %error, "failed to release quota reservation");

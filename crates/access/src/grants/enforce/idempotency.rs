@@ -112,7 +112,8 @@ impl IdempotencyKey for GrantKey {
 
     async fn deny(&self, response: &ClientResponse) {
         let status = response.status.unwrap_or(StatusCode::BAD_REQUEST);
-        if let Some(end) = JobEnd::denied(status, denial(Some(response)), self.client)
+        let end = JobEnd::Denied(denial(Some(response)), self.client);
+        if JobEnd::is_final_denial(status)
             && let Err(error) = self.queue.finish(self.job, end).await
         {
             tracing::error!(job = %self.job, %error, "failed to end the job of a denied upload");

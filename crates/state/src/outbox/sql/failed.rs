@@ -125,25 +125,26 @@ pub(crate) fn recover(route: &str, since: i64, now: i64) -> [Statement; 2] {
     .map(|sql| Statement::new(sql).with(now).with(route).with(since))
 }
 
-/// Restarts the retry time: the receiver may have been repaired together with this server's restart, or the
-/// clock was ahead.
-pub(crate) fn retry_now(route: &str, now: i64) -> [Statement; 2] {
+/// Restarts the retry time of events that are due after `latest`: the receiver may have been repaired together with this
+/// server's restart, or the clock was ahead.
+pub(crate) fn retry_now(route: &str, now: i64, latest: i64) -> [Statement; 2] {
     [
         "UPDATE outbox_deliveries SET due_at = $1, first_failed_at = $1 WHERE state = 1 \
-         AND owner_node = '' AND first_failed_at IS NOT NULL AND route = $2",
+         AND owner_node = '' AND first_failed_at IS NOT NULL AND route = $2 AND due_at > $3",
         "UPDATE outbox_deliveries SET due_at = $1 WHERE state = 1 \
-         AND owner_node = '' AND first_failed_at IS NULL AND route = $2 AND due_at > $1",
+         AND owner_node = '' AND first_failed_at IS NULL AND route = $2 AND due_at > $1 AND due_at > $3",
     ]
-    .map(|sql| Statement::new(sql).with(now).with(route))
+    .map(|sql| Statement::new(sql).with(now).with(route).with(latest))
 }
 
-/// No prepared event is resolved later than this.
-pub(crate) fn resolve_by(then: i64) -> Statement {
+/// No prepared event that is due after `latest` is resolved later than `then`.
+pub(crate) fn resolve_by(then: i64, latest: i64) -> Statement {
     Statement::new(
         "UPDATE outbox_deliveries SET due_at = $1 \
-         WHERE state = 0 AND owner_node = '' AND due_at > $1",
+         WHERE state = 0 AND owner_node = '' AND due_at > $1 AND due_at > $2",
     )
     .with(then)
+    .with(latest)
 }
 
 pub(crate) fn purge_dead(then: SystemTime) -> Statement {

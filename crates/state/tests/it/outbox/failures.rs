@@ -10,10 +10,13 @@ use std::{
 };
 
 use async_trait::async_trait;
-use landfall::{event::EventKind, upload::Upload};
+use landfall::{
+    event::{EventKind, EventSink as _},
+    upload::Upload,
+};
 use landfall_hooks::{DeliveryError, HookName, HookResponse, Message, Route, Transport};
 use landfall_state::outbox::{EventSelection, EventState, OutboxSettings, Query, StoredEvent};
-use landfall_state::sql::Clock;
+use landfall_state::sql::{Clock, Durability, Statement};
 use landfall_test_services::until;
 
 use super::harness::{
@@ -287,6 +290,41 @@ async fn clock_that_was_ahead_delays_nothing_after_its_return() {
         harness
             .until("all arrive", || receiver.hooks() == all)
             .await;
+        harness.abort().await;
+    })
+    .await;
+}
+
+/// Another process with a wrong clock, such as a sweep, has taken over events and ended: the running server notices.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_with_a_clock_ahead_delays_nothing_after_its_end() {
+    on_each_database(async |database| {
+        let receiver = Receiver::new(|_, _| Behavior::Accept);
+        let mut settings = database.settings();
+        // Thorough maintenance takes place every sixty sixths of it.
+        settings.node_timeout = Duration::from_millis(300);
+        settings.retry.retry_for = Duration::from_secs(3600);
+        settings.resolve_after = Duration::from_secs(2);
+        settings.connections = Some(database.database.open(Durability::PowerLoss).await.unwrap());
+        let connections = settings.connections.as_ref().unwrap().share();
+        let harness = Running::scripted(settings, &receiver).await;
+        let kinds = [EventKind::Created, EventKind::Completed];
+        let prepared = kinds.map(|kind| event(kind, &upload()));
+        harness.outbox.prepare(&prepared).await.unwrap();
+        // The second was emitted.
+        let statements = [
+            "UPDATE outbox_deliveries SET owner_node = '', due_at = due_at + 2592000000",
+            "UPDATE outbox_deliveries SET state = 1 WHERE event_name = 'post-finish'",
+        ];
+        let mut transaction = connections.write().await.unwrap();
+        for sql in statements {
+            transaction.execute(Statement::new(sql)).await.unwrap();
+        }
+        transaction.commit().await.unwrap();
+        let all = || harness.outbox.stats().queued == 0;
+        harness.until("nothing waits", all).await;
+        // The upload of the first does not exist.
+        assert_eq!(receiver.hooks(), [HookName::PostFinish]);
         harness.abort().await;
     })
     .await;

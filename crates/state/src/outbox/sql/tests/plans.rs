@@ -64,7 +64,7 @@ fn statements(is_postgres: bool) -> Vec<(&'static str, Statement)> {
     };
     let strict = OrderHold { limit: None };
     // Only a few are due later.
-    let [retry, wake] = retry_now("http", ROWS - 10);
+    let [retry, wake] = retry_now("http", ROWS - 10, i64::MIN);
     let [recovered, held_again] = recover("http", now, now);
     let behind = Behind {
         key: ("u9", "http"),
@@ -124,7 +124,7 @@ fn statements(is_postgres: bool) -> Vec<(&'static str, Statement)> {
         ("hold again", held_again),
         ("retry", retry),
         ("wake", wake),
-        ("resolve by", resolve_by(ROWS - 10)),
+        ("resolve by", resolve_by(ROWS - 10, i64::MIN)),
         ("failed events", crate::outbox::admin::failed_events()),
         ("purge", purge_dead(from_unix_millis(100))),
         ("unrouted", unrouted),
