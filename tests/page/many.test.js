@@ -8,11 +8,11 @@ import { Landfall, Visitor, launch, test, testInBrowsers, until } from './harnes
 const FILES = process.env.LANDFALL_LONG && process.env.BROWSER !== 'firefox' ? 2000 : 1000;
 const COUNT = FILES.toLocaleString('en');
 
-// Goals of the page on an idle machine are 200 ms and 100 ms; the limits leave room for a slow one. What other programs
-// take while a task runs does not count: see `share`.
-const MAX_FIRST_ROW = 600;
-const MAX_TASK = 300;
-const MAX_FRAME = 1000;
+// Goals of the page on an idle machine are 200 ms and 100 ms; the limits leave room for a slow one. In Chromium they are
+// milliseconds of a processor, as what other programs take while a task runs does not count. An idle machine of two
+// processors gives the page's thread one for 0.57 of the time of its tasks, so these are 600 ms and 300 ms there.
+const [MAX_FIRST_ROW, MAX_TASK] = [340, 170];
+const [MAX_FIRST_ROW_ELSEWHERE, MAX_FRAME] = [600, 1000];
 
 let browser;
 let landfall;
@@ -112,7 +112,7 @@ testInBrowsers('a thousand files neither block the page nor fill it', async () =
   const had = await shareOfProcessor();
   const longest = Math.round(Math.max(0, ...tasks));
   console.log(`first row after ${Math.round(firstRow)} ms, ${tasks.length} long tasks, the longest of ${longest} ms, on ${had.toFixed(2)} processors`);
-  assert.ok(firstRow * had < MAX_FIRST_ROW, `the first row took ${firstRow} ms on ${had} processors`);
+  assert.ok(firstRow * had < (isChromium() ? MAX_FIRST_ROW : MAX_FIRST_ROW_ELSEWHERE), `the first row took ${firstRow} ms on ${had} processors`);
   const limit = isChromium() ? MAX_TASK : MAX_FRAME;
   assert.ok(longest * had < limit && longest < MAX_FRAME, `a task took ${longest} ms on ${had} processors`);
   assert.equal(await landfall.count(), FILES);
