@@ -257,8 +257,8 @@ test('all unfinished uploads are cancelled, if the user confirms it', async () =
   await says(visitor, 'overall', /^1 of 9 files uploaded · 3 running · 5 queued$/);
   await respond(true);
   await says(visitor, 'overall', /^1 of 1 files? uploaded$/);
-  assert.deepEqual(questions, Array(2).fill('Cancel 8 uploads? What was sent of them is deleted.'));
-  await until(async () => (await landfall.count()) === before, 'what was sent to be deleted');
+  assert.deepEqual(questions, Array(2).fill('Cancel 8 uploads? Their stored data is deleted.'));
+  await until(async () => (await landfall.count()) === before, 'the stored data to be deleted');
   await until(() => cancel.isHidden(), 'the button to go');
   await visitor.leave();
 });
