@@ -15,10 +15,8 @@ use crate::{
     process::{Process, StopSignal, find},
 };
 
-/// In percent, at random, as authorities do.
-const REJECTED_NONCES: u8 = 5;
-
-/// An ACME authority. All names lead to 127.0.0.1. Ends when it is dropped, or with this process.
+/// An ACME authority. All names lead to 127.0.0.1, and no nonces are rejected, unless a test asks for it. Ends when
+/// it is dropped, or with this process.
 #[derive(Debug)]
 pub struct Pebble {
     // Before the folder: fields are dropped in this order.
@@ -59,7 +57,7 @@ impl Pebble {
                     [port, management, http_port, tls_port],
                     validity,
                 );
-                pebble(folder.path(), dns_port, REJECTED_NONCES)
+                pebble(folder.path(), dns_port, 0)
             });
         process.wait_for(management);
         Self {
@@ -70,7 +68,7 @@ impl Pebble {
             dns_management,
             port,
             management,
-            rejected_nonces: REJECTED_NONCES,
+            rejected_nonces: 0,
         }
     }
 
@@ -123,7 +121,7 @@ impl Pebble {
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
 
-    /// Rejects `percent` of all nonces from now on. Restarts.
+    /// Rejects `percent` of all nonces from now on, at random, as authorities do. Restarts.
     ///
     /// # Panics
     ///

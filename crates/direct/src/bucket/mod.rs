@@ -98,6 +98,11 @@ pub trait DirectBucket: fmt::Debug + Send + Sync + 'static {
         self.clouds()[0]
     }
 
+    /// Returns what signs the requests of clients, and knows the URLs that they use.
+    fn signer(&self) -> &dyn Cloud {
+        self.clouds()[1]
+    }
+
     /// Returns the rules of this bucket.
     fn rules(&self) -> BucketRules;
 

@@ -191,8 +191,7 @@ impl Direct {
                 let path = utf8_percent_encode(&record.object.key, PATH_ENCODE_SET);
                 format!("{}/{path}", base.trim_end_matches('/'))
             }
-            // As clients reach it.
-            _ => self.bucket().clouds()[1].object_url(&record.object),
+            _ => self.bucket().signer().object_url(&record.object),
         }
     }
 
@@ -203,10 +202,8 @@ impl Direct {
         let bucket = ObjectRef::new(&settings.objects.bucket, "");
         let public = settings.public_url.as_ref();
         let public = public.map(|base| format!("{}/", base.trim_end_matches('/')));
-        let of_bucket = self
-            .bucket()
-            .clouds()
-            .map(|cloud| cloud.object_url(&bucket));
+        let clouds = self.bucket().clouds();
+        let of_bucket = clouds.map(|cloud| cloud.object_url(&bucket));
         let mut bases = public.into_iter().chain(of_bucket);
         let url = url.split(['?', '#']).next().unwrap_or_default();
         let path = bases.find_map(|base| url.strip_prefix(&*base))?;

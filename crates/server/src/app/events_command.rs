@@ -64,11 +64,9 @@ fn list(found: &[StoredEvent], query: &Query, json: bool) -> anyhow::Result<Exit
         }
     } else {
         print(&table(found, SystemTime::now()))?;
-        if query.retrying && found.iter().any(|event| event.attempts == 0) {
-            let pace = "one at a time, at least every 30 s";
-            print(&format!(
-                "while a receiver fails, its events are tried {pace}\n"
-            ))?;
+        let waits = |event: &StoredEvent| event.state == EventState::Pending && event.attempts == 0;
+        if query.retrying && found.iter().any(waits) {
+            print("a failing receiver's events are tried one at a time, at least every 30 s\n")?;
         }
         if found.len() == query.limit {
             let limit = query.limit;

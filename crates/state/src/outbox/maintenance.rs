@@ -203,11 +203,11 @@ impl BatchTransaction<'_> {
     /// Nor for one that another process with such a clock has set before it ended: no right clock sets a later one.
     pub(super) async fn advance_late(&mut self) -> Result<(), DatabaseError> {
         let settings = &self.shared.settings;
-        let (retry, resolve) = (&settings.retry, settings.resolve_after);
-        let pending = retry.retry_for.max(settings.max_hold);
-        let latest = |longest| self.now.saturating_add(millis(longest));
-        let latest = [pending, resolve].map(|longest| latest(longest.max(retry.max_backoff)));
-        self.advance(latest[0], latest[1]).await
+        let backoff = settings.retry.max_backoff;
+        let latest = |longest: Duration| self.now.saturating_add(millis(longest.max(backoff)));
+        let pending = latest(settings.retry.retry_for.max(settings.max_hold));
+        let prepared = latest(settings.resolve_after);
+        self.advance(pending, prepared).await
     }
 
     /// Events that are due later than this, pending and prepared ones.
