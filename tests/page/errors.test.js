@@ -143,6 +143,25 @@ test('refusals are told in the words of the server', async () => {
   );
 });
 
+test('what the server denied stays so after a reload, until it is tried again', async () => {
+  const visitor = await Visitor.open(browser, landfall.page);
+  const denied = { status: 403, body: 'only on weekdays' };
+  await answerFirst(visitor, 'POST', denied, denied);
+  await visitor.choose(await Promise.all(['later1.bin', 'later2.bin'].map((name) => landfall.file(name, 1000))));
+  const rows = ['later1.bin', 'later2.bin'].map((name) => visitor.row(name));
+  for (const row of rows) await row.is('failed');
+  assert.ok((await rows[0].element.boundingBox()).height < 100, 'a row without progress is low');
+  await until(() => visitor.tab.evaluate(() => Object.values(localStorage).every((text) => JSON.parse(text).copied)), 'the copies');
+  await visitor.tab.reload();
+  for (const row of rows) await row.is('failed');
+  assert.equal(await rows[0].status(), 'Not allowed by the server: only on weekdays');
+  assert.equal(await visitor.tab.locator('#overall').textContent(), '0 of 2 files uploaded · 2 failed');
+  assert.equal(visitor.sent('POST').length, 2);
+  await visitor.tab.getByRole('button', { name: 'Retry all failed' }).click();
+  for (const row of rows) await row.is('done');
+  await visitor.leave();
+});
+
 test('the detail of a problem document is shown', async () => {
   const body = JSON.stringify({ type: 'about:blank', title: 'Forbidden', status: 403, detail: 'only on weekdays' });
   assert.equal(

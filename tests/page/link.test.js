@@ -5,7 +5,7 @@ import { execFile } from 'node:child_process';
 import { after, before } from 'node:test';
 import { promisify } from 'node:util';
 
-import { Landfall, Visitor, hashOf, launch, program, test, testInBrowsers } from './harness.js';
+import { Landfall, Visitor, hashOf, launch, program, test, testInBrowsers, until } from './harness.js';
 
 let browser;
 let landfall;
@@ -48,7 +48,81 @@ test('a link without further files accepts one again after one was cancelled', a
   await tab.locator('#tagline', { hasText: full }).waitFor();
   await visitor.row('third.bin').is('done');
   assert.equal(await tab.locator('#drop').isHidden(), true);
+  // What was rejected stays in the list, and is not requested again.
+  await visitor.row('second.bin').is('rejected');
+  assert.equal(await visitor.row('second.bin').status(), full);
+  assert.equal(await tab.locator('#overall').textContent(), '1 of 2 files uploaded · 1 failed');
+  await visitor.row('second.bin').press('Clear');
+  await tab.reload();
+  await visitor.row('third.bin').is('done');
   assert.equal(await visitor.row('second.bin').state(), 'gone');
+  await visitor.leave();
+});
+
+test('what was denied is cleared with one button, and a file that is chosen again takes the place of its row', async () => {
+  const visitor = await Visitor.open(browser, await link('--name', 'Small', '--max-size', '1kB', '--url', landfall.page));
+  const { tab } = visitor;
+  const large = await Promise.all(['a.bin', 'b.bin', 'c.bin'].map((name) => landfall.file(name, 2000)));
+  await visitor.choose(large);
+  await visitor.row('c.bin').is('rejected');
+  await visitor.choose(large.slice(0, 2));
+  await visitor.choose(await landfall.file('small.bin', 10));
+  await visitor.row('small.bin').is('done');
+  assert.equal(await tab.locator('#overall').textContent(), '1 of 4 files uploaded · 3 failed');
+  await tab.reload();
+  await visitor.row('b.bin').is('rejected');
+  await tab.getByRole('button', { name: 'Clear rejected' }).click();
+  assert.equal(await tab.locator('#overall').textContent(), '1 of 1 file uploaded');
+  assert.equal(visitor.sent('POST').length, 2);
+  await visitor.leave();
+});
+
+test('files that were added for one link wait for it: no other link gets or shows them', async () => {
+  const url = await link('--name', 'For the accountant', '--url', landfall.page);
+  const visitor = await Visitor.open(browser, url);
+  await visitor.slow(200_000);
+  await visitor.choose(await Promise.all([1, 2, 3, 4].map((at) => landfall.file(`tax${at}.bin`, 1_000_000))));
+  await visitor.row('tax4.bin').is('queued');
+  await visitor.row('tax1.bin').is('uploading');
+  // Of all four: a copy is stored for the next visit.
+  await until(() => visitor.tab.evaluate(() => (
+    Object.values(localStorage).filter((text) => JSON.parse(text).copied).length === 4
+  )), 'the copies');
+  await visitor.tab.close();
+
+  for (const other of [landfall.page, await link('--name', 'Party', '--url', landfall.page)]) {
+    const visit = await Visitor.join(visitor.context, other);
+    assert.equal(await visit.tab.locator('#list-section').isHidden(), true);
+    // The texts, the link and the list are there; nothing starts later.
+    await visit.tab.waitForTimeout(1000);
+    assert.deepEqual(visit.requests, []);
+    await visit.tab.close();
+  }
+  const again = await Visitor.join(visitor.context, url);
+  for (const at of [1, 2, 3, 4]) await again.row(`tax${at}.bin`).is('done');
+  await again.leave();
+});
+
+test('a server that takes no links says so in place of ignoring what the link limits', async () => {
+  const open = await Landfall.start();
+  try {
+    const visitor = await Visitor.open(browser, `${open.page}#token=lfk_abc`);
+    await visitor.tab.getByText('This server takes no upload links. Ask the person who sent this one.').waitFor();
+    assert.ok(await visitor.tab.getByRole('button', { name: 'Choose files' }).isHidden());
+    // Without the link, it is an open server.
+    await visitor.tab.reload();
+    await visitor.tab.getByRole('button', { name: 'Choose files' }).waitFor();
+    await visitor.leave();
+  } finally {
+    await open.stop();
+  }
+});
+
+test('a link ends while its page is open', async () => {
+  const visitor = await Visitor.open(browser, await link('--expires', '4s', '--url', landfall.page));
+  await visitor.tab.getByText(/^Open until \w+ \d+, \d+, \d+:\d+/).waitFor();
+  await visitor.tab.getByText(/^This link does not work: it was revoked, has expired/).waitFor();
+  assert.ok(await visitor.tab.getByRole('button', { name: 'Choose files' }).isHidden());
   await visitor.leave();
 });
 
@@ -75,7 +149,8 @@ testInBrowsers('people upload with a link, and its secret is in no URL', async (
   await tab.getByText(/^1 more file\. Open until /).waitFor();
   // One of them is granted.
   await visitor.choose(await Promise.all(['two.jpg', 'three.jpg'].map((name) => landfall.file(name, 100))));
-  const denied = tab.locator('.upload[data-state=rejected]');
+  await visitor.row('large.jpg').is('rejected');
+  const denied = tab.locator('.upload[data-state=rejected]').filter({ hasNotText: 'large.jpg' });
   await denied.waitFor();
   assert.equal(await denied.locator('.status').textContent(), 'Not allowed by the server: this link accepts 2 files, and no more');
   assert.deepEqual(await denied.getByRole('button').allTextContents(), [`Clear ${await denied.locator('.name').textContent()}`]);

@@ -19,7 +19,7 @@ export async function cancel(upload) {
 }
 
 /** Bytes that the deletion of an upload in this state deletes; without any, only its entry in the list is left. */
-const stored = ({ state, offset }) => ({ completed: `the ${bytes(offset)} in the store`, failed: 'any bytes in the store' })[state];
+const stored = ({ state, offset }) => ({ completed: `the ${bytes(offset)} in the store`, failed: offset > 0 && 'any bytes in the store' })[state];
 
 /** Deletes an ended upload; returns whether it did. */
 export async function remove(upload) {

@@ -85,12 +85,15 @@ export function updateRow(element, upload) {
   ].join(' · '));
 }
 
+/** Seconds of some minutes are noise. */
+const roughly = (seconds) => (seconds < 120 ? seconds : 60 * Math.round(seconds / 60));
+
 /** The progress as a text. */
 export function figures(upload) {
   const parts = [upload.size == null
     ? `${bytes(upload.offset)}, length unknown`
     : `${percentage(upload)} % · ${bytes(upload.offset)} of ${bytes(upload.size)}`];
   if (upload.rate > 0) parts.push(rate(upload.rate));
-  if (upload.seconds_left != null) parts.push(`${duration(upload.seconds_left)} left`);
+  if (upload.seconds_left != null) parts.push(`${duration(roughly(upload.seconds_left))} left`);
   return parts.join(' · ');
 }

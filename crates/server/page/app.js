@@ -8,7 +8,7 @@ import { takeLink } from './link.js';
 import { List } from './list.js';
 import { Overall } from './overall.js';
 import { Queue } from './queue.js';
-import { MAX_FINISHED, Store, createRecord, identity } from './store.js';
+import { MAX_FINISHED, Store, createRecord, identity, isOpen } from './store.js';
 import { Row, announce, copyText, showNote, showSettings } from './view.js';
 import { keepAwake } from './wake-lock.js';
 
@@ -27,6 +27,12 @@ const MAX_BLOCKING = 12;
 /** Maximum number of finished uploads that are shown as rows, unless the user unfolds them. */
 const MAX_UNFOLDED = 5;
 
+/** Minimum time until a link that should have ended is read again, in milliseconds. */
+const LINK_INTERVAL = 5_000;
+
+/** Maximum delay of a timer, in milliseconds. */
+const MAX_TIMEOUT = 2 ** 31 - 1;
+
 /** Maximum number of names in a note. */
 const MAX_NAMES = 3;
 
@@ -42,6 +48,7 @@ const BULK = [
   ['resume-all', ['paused'], (item) => item.start()],
   ['retry-all', ['failed'], (item) => item.start()],
   ['cancel-all', CANCELLABLE, (item) => item.remove()],
+  ['clear-rejected', ['rejected'], (item) => item.clear()],
 ];
 
 const byId = (id) => document.getElementById(id);
@@ -57,10 +64,10 @@ let sizeError = 'error_size';
 /** The text if the upload link accepts no more files. */
 let full = '';
 /** Whether the upload link may have changed since it was read, and whether it is being read. */
-let [isLinkStale, isReadingLink] = [false, false];
+let [isLinkStale, isReadingLink, linkTimer] = [false, false, 0];
 let requiresToken = byId('main').dataset.tokenEndpoint !== '';
 
-const store = new Store(endpoint);
+const store = new Store(endpoint, link?.secret);
 /** Uploads that wait for the network. @type {Set<Item>} */
 const offline = new Set();
 const context = {
@@ -110,6 +117,7 @@ async function addFiles(sources, unreadable = 0) {
   showNote('');
   const candidates = findUnfinished();
   const now = Date.now();
+  const rejected = new Map(Array.from(items).filter(({ state }) => state === 'rejected').map((item) => [identity(item.record), item]));
   const found = { new: [], continued: [], listed: [], before: [] };
   const toAdd = [];
   await forEach(sources.slice(0, MAX_FILES), (source) => {
@@ -121,6 +129,8 @@ async function addFiles(sources, unreadable = 0) {
   scheduleRefresh();
   await forEach(toAdd, (file) => {
     pending.delete(file.snapshot);
+    rejected.get(identity(file.record))?.clear();
+    rejected.delete(identity(file.record));
     addFile(file);
   });
   const notes = [];
@@ -169,7 +179,7 @@ function findUnfinished() {
     if (state === 'needs-file' && record.path !== '') insert({ ...record, path: '' }, candidate);
   }
   for (const record of store.all()) {
-    if (record.state !== 'finished' && !ids.has(record.id)) insert(record, { record, item: null, isTaken: false });
+    if (isOpen(record) && !ids.has(record.id)) insert(record, { record, item: null, isTaken: false });
   }
   return found;
 }
@@ -319,7 +329,11 @@ function addListeners() {
   for (const [id, states, run] of BULK) {
     byId(id).addEventListener('click', async () => {
       const affected = [...items].filter(({ state }) => states.includes(state));
-      if (id === 'cancel-all' && !confirm(text('cancel_all_question', { count: affected.length }))) return;
+      const question = () => [
+        text('cancel_all_question', { count: affected.length }),
+        ...(affected.some(({ record }) => record.url) ? [text('cancel_all_stored')] : []),
+      ].join(' ');
+      if (id === 'cancel-all' && !confirm(question())) return;
       // The queued ones come first, so that none of them starts.
       if (['pause-all', 'cancel-all'].includes(id)) affected.reverse();
       await forEach(affected, (item) => { if (states.includes(item.state)) run(item); });
@@ -379,30 +393,31 @@ function addDropListeners() {
 
 function restore() {
   const restored = store.all().map((record) => add(record));
-  const count = restored.filter(({ isEarlier }) => !isEarlier).length;
+  const count = restored.filter(({ record }) => isOpen(record)).length;
   if (count > 0) announce(text('heard_restored', { count }));
   isIncomplete = finished.size >= MAX_FINISHED;
   // A finished one only has to be checked.
-  for (const item of restored.sort((a, b) => a.isEarlier - b.isEarlier)) {
-    item.restore().catch(() => item.reject(text('error_restore')));
-  }
+  for (const item of restored.sort((a, b) => a.isEarlier - b.isEarlier)) item.restore();
   store.prune();
 }
 
 /** Shows the name and the limits of the upload link. Without a connection, the first upload will tell. */
 async function showLink() {
   [isLinkStale, isReadingLink] = [false, true];
+  clearTimeout(linkTimer);
   try {
-    const { name, maxSize: max, full: fullNow, limits } = await link.describe();
+    const { name, maxSize: max, end, full: fullNow, limits } = await link.describe();
+    // It is read again when it ends, by a clock that may differ from the server's.
+    if (end) linkTimer = setTimeout(() => { isLinkStale = true; }, Math.min(Math.max(Date.parse(end) - Date.now(), LINK_INTERVAL), MAX_TIMEOUT));
     document.querySelector('h1').textContent = name;
     if (fullNow || limits) byId('tagline').textContent = fullNow || limits;
     if (max !== null && max < (maxSize ?? Infinity)) [maxSize, sizeError] = [max, 'error_size_link'];
     if (fullNow && !full) announce(fullNow);
     full = fullNow;
   } catch (error) {
-    if ([401, 403].includes(error.status)) {
+    if ([401, 403, 501].includes(error.status)) {
       requiresToken = true;
-      showNote(text('link_ended'));
+      showNote(text(error.status === 501 ? 'link_unsupported' : 'link_ended'));
     }
   }
   isReadingLink = false;

@@ -41,8 +41,8 @@ export function number(value, options = {}) {
 }
 
 /** Formats the day of a time: milliseconds since 1970, or RFC 3339. */
-export function day(time) {
-  return new Date(time).toLocaleDateString(locale, { dateStyle: 'medium' });
+export function day(time, options = {}) {
+  return new Date(time).toLocaleString(locale, { dateStyle: 'medium', ...options });
 }
 
 /** Fills in the texts of the document. */

@@ -2,7 +2,8 @@
 
 import { chooseFiles, fromHandle } from './files.js';
 import { SpeedMeter } from './format.js';
-import { isSameFile } from './store.js';
+import { text } from './i18n.js';
+import { isOpen, isSameFile } from './store.js';
 import { FileUpload, inspectUpload, removeUpload } from './upload.js';
 
 /** States without activity, in which another tab may take over. */
@@ -91,8 +92,9 @@ export class Item {
     else this.#meter.reset();
   }
 
-  /** Rejects a file that cannot be uploaded. */
+  /** Rejects a file that cannot be uploaded; a later visit shows why, and does not request it again. */
   reject(message) {
+    this.#saveEnd('rejected', message);
     this.#set('rejected', message);
   }
 
@@ -112,9 +114,9 @@ export class Item {
 
   /** Restores an upload of an earlier visit, once no other tab works on it. */
   async restore() {
-    if (this.record.state !== 'finished') await this.#acquireLock();
-    await new Promise((resolve, reject) => {
-      this.#context.restoreQueue.add(() => this.#restoreLocked().then(resolve, reject));
+    if (isOpen(this.record)) await this.#acquireLock();
+    await new Promise((resolve) => {
+      this.#context.restoreQueue.add(() => this.#restoreLocked().catch(() => this.#set('rejected', text('error_restore'))).then(resolve));
     });
     if (IDLE_STATES.has(this.#state)) this.#releaseLock();
   }
@@ -127,6 +129,10 @@ export class Item {
       return;
     }
     this.record = latest;
+    if (latest.state === 'rejected') {
+      this.#set('rejected', latest.reason);
+      return;
+    }
     this.#set('restoring');
     // With a file that was chosen meanwhile, it begins anew.
     if (this.record.url !== null && !(await this.#existsOnServer()) && !this.#offered) {
@@ -150,6 +156,7 @@ export class Item {
     if (file && isSameFile(this.record, file)) this.#createUpload(file);
     if (this.#upload === null) this.#set(this.#handle && permission !== 'granted' ? 'needs-permission' : 'needs-file');
     else if (this.record.state === 'paused') this.#set('paused');
+    else if (this.record.state === 'failed') this.#set('failed', this.record.reason);
     // Without locks, another tab may be uploading it, so the user must decide.
     else if (!navigator.locks) this.#set('needs-permission');
     else await this.start();
@@ -327,12 +334,14 @@ export class Item {
       this.#releaseLock();
     }
     if (upload.state === 'failed' && upload.isDenied) {
-      // Nor may a later visit request it again.
-      this.#context.store.remove(this.record);
+      this.#context.store.removeSource(this.record);
       this.#releaseLock();
       this.reject(upload.message);
     } else if (upload.state === 'failed' && upload.fileLost) this.#set('needs-file', upload.message);
-    else this.#set(upload.state, upload.message);
+    else {
+      if (upload.state === 'failed') this.#saveEnd('failed', upload.message);
+      this.#set(upload.state, upload.message);
+    }
   }
 
   /** Reads the stored offset. Resolves to false only if the upload certainly no longer exists. */
@@ -370,6 +379,11 @@ export class Item {
 
   #save() {
     this.#context.store.save(this.record);
+  }
+
+  #saveEnd(state, reason) {
+    Object.assign(this.record, { state, reason });
+    this.#save();
   }
 
   #set(state, message = '') {

@@ -10,42 +10,43 @@ const STORED = 'landfall link';
 
 const TIMEOUT = 60_000;
 
-/** Returns the link of the page, or null. @param {string} path the path of the API; empty if the server has none */
+/** Returns the link of the page, or null. @param {string} path the path of the API; empty if the server takes no links */
 export function takeLink(path) {
   // A link that is pasted into the address bar of the page.
   addEventListener('hashchange', () => { if (secretOf(location.hash)) location.reload(); });
   let secret = secretOf(location.hash);
   try {
-    if (secret) sessionStorage.setItem(STORED, secret);
+    if (!path) sessionStorage.removeItem(STORED);
+    else if (secret) sessionStorage.setItem(STORED, secret);
     else secret = sessionStorage.getItem(STORED);
   } catch { /* storage is unavailable */ }
   if (secretOf(location.hash)) history.replaceState(null, '', location.pathname + location.search);
-  return secret && path ? new Link(new URL(path, document.baseURI).href, secret) : null;
+  return secret ? new Link(path && new URL(path, document.baseURI).href, secret) : null;
 }
 
 const secretOf = (hash) => new URLSearchParams(hash.slice(1)).get('token');
 
 class Link {
   #url;
-  #secret;
 
   constructor(url, secret) {
     this.#url = url;
-    this.#secret = secret;
+    this.secret = secret;
   }
 
   /**
-   * Returns the name of the link, its maximum size in bytes or null, and as texts why it accepts no more files, if so, and its other
-   * limits; throws if it has ended.
+   * Returns the name of the link, its maximum size in bytes or null, when it ends (RFC 3339) or null, and as texts why it accepts no
+   * more files, if so, and its other limits; throws if it has ended, and if the server takes no links.
    */
   async describe() {
+    if (!this.#url) throw new RejectedError(501);
     const { name, max_size: maxSize, files, max_files: maxFiles, expires_at: end } = await this.#send('GET', '/link');
     const full = maxFiles !== null && files >= maxFiles ? text('link_full', { count: maxFiles }) : '';
     const sentences = [
       maxFiles === null ? '' : text('link_files', { count: maxFiles - files }),
-      end ? text('link_until', { date: day(end) }) : '',
+      end ? text('link_until', { date: day(end, { timeStyle: 'short' }) }) : '',
     ];
-    return { name, maxSize, full, limits: sentences.filter(Boolean).join(' ') };
+    return { name, maxSize, end, full, limits: sentences.filter(Boolean).join(' ') };
   }
 
   /** Requests the upload token of a file. The id of its record makes that idempotent. */
@@ -65,7 +66,7 @@ class Link {
   }
 
   async #send(method, below, json) {
-    const headers = { Authorization: `Bearer ${this.#secret}` };
+    const headers = { Authorization: `Bearer ${this.secret}` };
     if (json) headers['Content-Type'] = 'application/json';
     let response;
     let body;

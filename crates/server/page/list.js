@@ -1,6 +1,6 @@
 // A list of uploads, ordered by their states: of a long one, only the rows near the visible part are in the document.
 
-import { Row } from './view.js';
+import { Row, isCompact } from './view.js';
 
 /** Maximum length of a list with all rows in the document. */
 const MAX_ALL = 50;
@@ -13,7 +13,6 @@ const GAP = 10;
 
 /** Heights of rows that are not in the document, in pixels. */
 const ESTIMATE = { compact: 70, other: 160 };
-const COMPACT = ['done', 'queued', 'rejected'];
 
 /** Running uploads come first, then those that failed or need the user. In other states a row stays with its group. */
 const RANKS = {
@@ -243,6 +242,6 @@ function rankOf({ item, rank }) {
   return RANKS[item.state] ?? rank;
 }
 
-function estimate({ state }) {
-  return (COMPACT.includes(state) ? ESTIMATE.compact : ESTIMATE.other) + GAP;
+function estimate(item) {
+  return (isCompact(item.snapshot()) ? ESTIMATE.compact : ESTIMATE.other) + GAP;
 }

@@ -14,6 +14,7 @@ const GROUPS = {
   paused: 'overall_paused',
   'needs-file': 'overall_blocked',
   'needs-permission': 'overall_blocked',
+  'in-other-tab': 'overall_other_tab',
   failed: 'overall_failed',
   rejected: 'overall_failed',
   done: 'overall_done',
@@ -21,6 +22,9 @@ const GROUPS = {
 
 /** Groups that are still to be uploaded, in the order of the summary. */
 const OPEN = ['overall_running', 'overall_waiting', 'overall_queued', 'overall_paused', 'overall_blocked'];
+
+/** Groups that this tab does not upload: of their bytes, those on the server count. */
+const OTHERS = ['overall_other_tab', 'overall_failed'];
 
 /** Groups that need nothing from the user. */
 const ACTIVE = OPEN.slice(0, 3);
@@ -62,7 +66,7 @@ export class Overall {
     if (!isOpen) this.#before = sums;
     const [sent, size] = ['sent', 'size'].map((sum) => Math.max(0, sums[sum] - this.#before[sum]));
     const isActive = ACTIVE.some((group) => counts[group] > 0);
-    const groups = [...OPEN, 'overall_failed'].filter((group) => counts[group] > 0);
+    const groups = [...OPEN, ...OTHERS].filter((group) => counts[group] > 0);
     show('overall', [
       ...(files > 0 ? [text('overall_done', { count: files, done: counts.overall_done })] : []),
       ...groups.map((group) => text(group, { count: counts[group] })),
@@ -88,7 +92,7 @@ export class Overall {
       if (!group) continue;
       counts[group] = (counts[group] ?? 0) + 1;
       total.sent += sent;
-      total.size += group === 'overall_failed' ? sent : size;
+      total.size += OTHERS.includes(group) ? sent : size;
       total.moved += sent - restored;
     }
     return total;

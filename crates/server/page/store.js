@@ -1,6 +1,6 @@
 // Persists uploads across reloads: a record of each upload in localStorage, and its file or file
-// handle in IndexedDB; of each uploaded file, the hash of its identity, to recognize it. Without browser
-// storage, everything works until the page is closed.
+// handle in IndexedDB; of each uploaded file, the hash of its identity, to recognize it. Each upload link has its own
+// records. Without browser storage, everything works until the page is closed.
 
 /** Maximum size of a file that is stored as a copy, in bytes; larger ones need a handle. */
 const MAX_COPY = 64 * 2 ** 20;
@@ -8,17 +8,18 @@ const MAX_COPY = 64 * 2 ** 20;
 /** Maximum total size of the copies, in bytes. */
 const MAX_COPIES = 512 * 2 ** 20;
 
-/** Maximum number of finished uploads that a later visit lists. */
+/** Maximum number of finished uploads, and of rejected ones, that a later visit lists. */
 export const MAX_FINISHED = 200;
 
 /**
- * Maximum number of uploaded files that are recognized; the oldest are forgotten when more files are added. Each takes
+ * Maximum number of uploaded files that are recognized, of all links; the oldest are forgotten when more are added. Each takes
  * some 50 of the five million characters that browsers store.
  */
 const MAX_RECOGNIZED = 10_000;
 
 const DATABASE = 'landfall';
 const SOURCES = 'sources';
+const UPLOADED = 'landfall-uploaded';
 
 /**
  * @typedef {object} Record
@@ -29,7 +30,8 @@ const SOURCES = 'sources';
  * @property {number} size bytes
  * @property {number} modified last change of the file, milliseconds since 1970
  * @property {string | null} url URL of the upload, once created
- * @property {'unfinished' | 'paused' | 'finished'} state
+ * @property {'unfinished' | 'paused' | 'failed' | 'rejected' | 'finished'} state
+ * @property {string} [reason] why it failed or was rejected
  * @property {number} added milliseconds since 1970
  * @property {boolean} copied whether a copy of the file is stored
  */
@@ -41,6 +43,11 @@ const SOURCES = 'sources';
  * @property {string} [path] see `Record`
  */
 
+/** Returns whether an upload may continue. */
+export function isOpen({ state }) {
+  return !['finished', 'rejected'].includes(state);
+}
+
 /** Returns whether a file may be that of a record, by name, size and date. */
 export function isSameFile(record, file) {
   return record.name === file.name && record.size === file.size && record.modified === file.lastModified;
@@ -51,10 +58,10 @@ export function identity({ path, name, size, modified }) {
   return JSON.stringify([path, name, size, modified]);
 }
 
-/** A short hash of an identity: FNV-1a, with two multipliers. */
-function hashOf(record) {
+/** Returns a short hash: FNV-1a, with two multipliers. */
+function hashOf(content) {
   let [high, low] = [0x811c9dc5, 0x811c9dc5];
-  for (const byte of new TextEncoder().encode(identity(record))) {
+  for (const byte of new TextEncoder().encode(content)) {
     high = Math.imul(high ^ byte, 0x01000193);
     low = Math.imul(low ^ byte, 0x85ebca6b);
   }
@@ -92,13 +99,17 @@ export class Store {
   /** The last transaction: copies are stored one after the other, which keeps the page responsive. */
   #lastCopy = Promise.resolve();
 
-  /** @param {string} endpoint other endpoints have separate records */
-  constructor(endpoint) {
-    this.#prefix = `landfall ${new URL(endpoint).pathname} `;
-    this.#uploadedPrefix = `landfall-uploaded ${new URL(endpoint).pathname} `;
+  /**
+   * @param {string} endpoint other endpoints have separate records
+   * @param {string} secret of the upload link: files that were added for one must not go to another, nor be shown by it
+   */
+  constructor(endpoint, secret = '') {
+    const scope = `${secret && `-${hashOf(secret)}`} ${new URL(endpoint).pathname} `;
+    this.#prefix = `landfall${scope}`;
+    this.#uploadedPrefix = `${UPLOADED}${scope}`;
   }
 
-  /** Returns all records, oldest first; removes finished ones and hashes of uploaded files beyond the limits. */
+  /** Returns all records, oldest first; removes those that are not open and hashes of uploaded files beyond the limits. */
   all() {
     this.#forgetOldest();
     const records = [...this.#unsaved.values()];
@@ -107,8 +118,9 @@ export class Store {
       if (record && !this.#unsaved.has(record.id)) records.push(record);
     }
     records.sort((a, b) => a.added - b.added);
-    const finished = records.filter((record) => record.state === 'finished');
-    const excess = new Set(finished.slice(0, Math.max(0, finished.length - MAX_FINISHED)));
+    const excess = new Set(['finished', 'rejected'].flatMap((state) => (
+      records.filter((record) => record.state === state).slice(0, -MAX_FINISHED)
+    )));
     for (const record of excess) this.remove(record);
     this.#copied = records.reduce((sum, { copied, size }) => sum + (copied ? size : 0), 0);
     return records.filter((record) => !excess.has(record));
@@ -116,7 +128,7 @@ export class Store {
 
   /** Stores that a file was uploaded. */
   remember(record) {
-    const hash = hashOf(record);
+    const hash = hashOf(identity(record));
     try {
       localStorage.setItem(this.#uploadedPrefix + hash, Date.now());
     } catch {
@@ -126,7 +138,7 @@ export class Store {
 
   /** Returns when a file was uploaded, in milliseconds since 1970; infinity if it was not. */
   uploadedAt(record) {
-    const hash = hashOf(record);
+    const hash = hashOf(identity(record));
     try {
       return Number(localStorage.getItem(this.#uploadedPrefix + hash) ?? this.#unsavedUploads.get(hash) ?? Infinity);
     } catch {
@@ -136,7 +148,7 @@ export class Store {
 
   /** Forgets an uploaded file, which the server no longer has. */
   forget(record) {
-    const hash = hashOf(record);
+    const hash = hashOf(identity(record));
     this.#unsavedUploads.delete(hash);
     try {
       localStorage.removeItem(this.#uploadedPrefix + hash);
@@ -144,7 +156,7 @@ export class Store {
   }
 
   #forgetOldest() {
-    const keys = storedKeys().filter((key) => key.startsWith(this.#uploadedPrefix));
+    const keys = storedKeys().filter((key) => key.startsWith(UPLOADED));
     if (keys.length <= MAX_RECOGNIZED) return;
     const times = new Map(keys.map((key) => [key, Number(localStorage.getItem(key))]));
     for (const key of keys.sort((a, b) => times.get(b) - times.get(a)).slice(MAX_RECOGNIZED)) localStorage.removeItem(key);
@@ -193,7 +205,7 @@ export class Store {
   }
 
   async #saveSource(record, file, handle) {
-    const isNeeded = () => (this.get(record.id)?.state ?? 'finished') !== 'finished';
+    const isNeeded = () => isOpen(this.get(record.id) ?? { state: 'finished' });
     const copied = !handle && file.size <= Math.min(MAX_COPY, MAX_COPIES - this.#copied);
     if (!handle && !copied || !isNeeded()) return false;
     if (copied) this.#copied += file.size;

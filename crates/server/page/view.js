@@ -28,10 +28,18 @@ const BUTTONS = {
   done: { end: 'clear' },
 };
 
-/** A name in two parts: the first one is cut if there is too little space, so that the extension stays. */
-const NAME = /^(.*?)((?:\S.{0,5})?(?:\.[^.]{1,10})?)$/su;
+/**
+ * A name in two parts, neither of which ends or begins within an emoji: the first one is cut if there is too little space, so that the
+ * extension stays.
+ */
+const NAME = /^(.*?)(?<!\u200d)((?:(?![\u200d\p{M}\p{Emoji_Modifier}])\S.{0,5})?(?:\.[^.]{1,10})?)$/su;
 
 const byId = (id) => document.getElementById(id);
+
+/** Returns whether the row of an upload is a low one, with its buttons at the side: there is no progress to show. */
+export function isCompact({ state, sent }) {
+  return ['done', 'queued', 'rejected'].includes(state) || (['failed', 'paused'].includes(state) && sent === 0);
+}
 
 /** Whether the page shows how an upload resumes: a button closes the connection. */
 const isDemo = new URLSearchParams(location.search).has('demo');
@@ -72,10 +80,12 @@ export class Row {
   update(snapshot) {
     const { state, sent, size, url } = snapshot;
     const focused = this.element.contains(document.activeElement);
+    const isLow = isCompact(snapshot);
     this.element.dataset.state = state;
-    this.#show(this.#parts.figure, state === 'rejected' ? '' : percentage(sent, size));
+    this.element.classList.toggle('compact', isLow);
+    this.#show(this.#parts.figure, isLow ? '' : percentage(sent, size));
     this.#parts.progress.value = size === 0 ? Number(state === 'done') : sent / size;
-    this.#parts.progress.hidden = state === 'rejected' || state === 'done';
+    this.#parts.progress.hidden = isLow;
     this.#show(this.#parts.status, statusOf(snapshot, this.downloadable));
     for (const slot of ['main', 'second', 'end']) this.#label(this.#actions[slot], BUTTONS[state][slot]);
     const linked = state === 'done' && this.downloadable;

@@ -84,7 +84,7 @@ fn access(settings: &Settings, grants: Option<String>, has: impl Fn(HookName) ->
     };
     let later = match has(HookName::PreAccess) {
         true => "the hook pre-access decides about later requests".to_owned(),
-        false => format!("who knows the URL of an upload may {verbs}"),
+        false => format!("anyone with the URL of an upload may {verbs}"),
     };
     format!("{upload}; {later}{}.{tip}", grants.unwrap_or_default())
 }

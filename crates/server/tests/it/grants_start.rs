@@ -31,7 +31,7 @@ fn start_up_lines_name_database_and_authentication() {
     for line in [
         format!("; grants are in '{}'", file.display()),
         "Upload page, for links of landfall link: http://".to_owned(),
-        "Uploads need a token of a grant; who knows the URL of an upload may read and delete it; grants are at \
+        "Uploads need a token of a grant; anyone with the URL of an upload may read and delete it; grants are at \
          /api/jobs, authenticated by API keys (landfall keys)."
             .to_owned(),
     ] {

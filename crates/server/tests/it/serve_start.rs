@@ -40,7 +40,7 @@ fn the_start_says_where_files_go_and_who_may_do_what() {
                 "Using '{}' as directory storage. A file is named ID, its description ID.info.",
                 dir.display()
             ),
-            "Anyone may upload; who knows the URL of an upload may read and delete it. See landfall help \
+            "Anyone may upload; anyone with the URL of an upload may read and delete it. See landfall help \
              grants, and help hooks.",
             "Using 127.0.0.1:0 as address to listen. Metrics are at /metrics. Dashboard: off; --admin-key turns it \
              on.",
@@ -60,7 +60,7 @@ fn the_start_says_where_files_go_and_who_may_do_what() {
         ),
         (
             &["-require-grant", "-disable-download"],
-            "Uploads need a token of a grant; who knows the URL of an upload may delete it; grants are at /uploadjobs, \
+            "Uploads need a token of a grant; anyone with the URL of an upload may delete it; grants are at /uploadjobs, \
              authenticated by API keys (landfall keys).",
         ),
         (

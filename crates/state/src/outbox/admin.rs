@@ -337,7 +337,7 @@ impl Events {
         Ok(rows.iter().map(group).collect::<Result<_, _>>()?)
     }
 
-    /// Retries events at once, for as long as new ones.
+    /// Retries events at once, for as long as new ones. Those that have failed still count as such.
     ///
     /// Deliveries that a server has claimed are not changed.
     pub async fn retry(&self, selection: &EventSelection) -> Result<Changed, OutboxError> {
@@ -345,7 +345,8 @@ impl Events {
         let now = transaction.now();
         let statement = Statement::new(
             "UPDATE outbox_deliveries SET state = 1, owner_node = '', due_at = $1, attempts = 0, \
-             earlier_attempts = earlier_attempts + attempts, first_failed_at = NULL, dead_at = NULL \
+             earlier_attempts = earlier_attempts + attempts, dead_at = NULL, \
+             first_failed_at = CASE WHEN first_failed_at IS NOT NULL AND state = 1 THEN CAST($1 AS BIGINT) END \
              WHERE (state = 2 OR (state = 1 AND owner_node = ''))",
         );
         let retried = change(&mut transaction, statement.with(now), selection).await?;

@@ -1,8 +1,9 @@
 //! Circuit breakers: a route whose receiver is down is tried with one delivery at a time.
 //!
-//! A breaker opens after twenty consecutive failed first attempts over at least a second. While it
+//! A breaker opens after twenty consecutive failed first attempts and a second without success. While it
 //! is open, deliveries are made one at a time with a growing delay. Any success closes it. Failed
-//! retries do not open it, because an event that always fails says nothing about the receiver.
+//! retries do not count, because an event that always fails says nothing about the receiver; they do
+//! show that the second has passed.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
@@ -113,13 +114,12 @@ impl Breaker {
             }
             return false;
         }
-        if !is_first_attempt {
-            return false;
+        if is_first_attempt {
+            if state.failures == 0 || state.failing_since > now {
+                state.failing_since = now;
+            }
+            state.failures = state.failures.saturating_add(1);
         }
-        if state.failures == 0 || state.failing_since > now {
-            state.failing_since = now;
-        }
-        state.failures = state.failures.saturating_add(1);
         let failing_for = now.saturating_sub(state.failing_since);
         if state.failures < self.settings.failures.max(1)
             || failing_for < millis(self.settings.min_duration)
@@ -161,6 +161,18 @@ mod tests {
 
     fn wait(milliseconds: u64) -> Permit {
         Permit::Wait(Duration::from_millis(milliseconds))
+    }
+
+    #[test]
+    fn a_retry_opens_the_breaker_after_a_burst_of_failed_first_attempts() {
+        let breaker = breaker();
+        for _ in 0..5 {
+            assert!(!breaker.failed(true, 10));
+        }
+        assert!(!breaker.failed(false, 13));
+        assert!(breaker.failed(false, 14));
+        assert_eq!(breaker.succeeded(), Some(10));
+        assert!(!breaker.failed(false, 20), "a success ended the burst");
     }
 
     #[test]

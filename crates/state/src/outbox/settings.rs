@@ -116,7 +116,7 @@ pub struct CircuitBreaker {
     pub min_duration: Duration,
     /// The first delay between attempts while the route is down, which doubles; 0.5 s by default.
     pub min_delay: Duration,
-    /// The maximum delay; 30 s by default.
+    /// The maximum delay; 10 s by default.
     pub max_delay: Duration,
 }
 
@@ -126,7 +126,7 @@ impl Default for CircuitBreaker {
             failures: 20,
             min_duration: Duration::from_secs(1),
             min_delay: Duration::from_millis(500),
-            max_delay: Duration::from_secs(30),
+            max_delay: Duration::from_secs(10),
         }
     }
 }

@@ -193,7 +193,7 @@ impl Hooks {
                 let (minutes, events) = (route.oldest.as_secs() / 60, route.pending);
                 let pace = "; the receiver fails, so one is tried at a time";
                 let pace = route.next_attempt.map_or("", |_| pace);
-                format!("{events}, the oldest for {minutes} minutes{pace}")
+                format!("{events}, the oldest due for {minutes} minutes{pace}")
             });
             conditions.set(ConditionKind::EventsWaiting, &route.name, waits);
             let dead = Some(route.dead).filter(|dead| *dead > 0);
