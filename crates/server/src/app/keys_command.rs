@@ -168,11 +168,8 @@ fn describe_limits(key: &ApiKey) -> String {
     if key.is_admin {
         limits_text.push("admin".to_owned());
     }
-    limits_text.extend(
-        limits
-            .max_size
-            .map(|max| format!("{} each", size_text(max))),
-    );
+    let max_size = limits.max_size;
+    limits_text.extend(max_size.map(|max| format!("{} each", size_text(max))));
     if !limits.allowed_types.is_empty() {
         limits_text.push(limits.allowed_types.join(" "));
     }

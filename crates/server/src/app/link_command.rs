@@ -122,9 +122,13 @@ async fn revoke(queue: &Queue, which: &str) -> anyhow::Result<ExitCode> {
     let number = which.parse().ok();
     let links = queue.links().await?;
     let named = |link: &&UploadLink| link.name == which || Some(link.id) == number;
+    let found: Vec<_> = links.iter().filter(named).map(|link| link.id).collect();
+    if found.len() > 1 {
+        anyhow::bail!("several links have this name; give a number: {found:?}");
+    }
     let mut count = 0;
-    for link in links.iter().filter(named) {
-        count += u64::from(queue.revoke_link(link.id).await?);
+    for id in found {
+        count += u64::from(queue.revoke_link(id).await?);
     }
     revoked(count, "link", "link list")
 }

@@ -76,6 +76,17 @@ fn uploads_with_a_link(args: &[&str]) {
         code == Some(1) && told.contains("no link has this name or number"),
         "{told}"
     );
+
+    // One of several with a name is revoked by its number.
+    link(server.dir(), &["--name", "Twins"]);
+    link(server.dir(), &["--name", "Twins"]);
+    let (code, _, told) = link(server.dir(), &["revoke", "Twins"]);
+    let which = "several links have this name; give a number: [";
+    assert!(code == Some(1) && told.contains(which), "{told}");
+    let number = told.split_once(which).unwrap().1;
+    let number: String = number.chars().take_while(char::is_ascii_digit).collect();
+    let (code, told, _) = link(server.dir(), &["revoke", &number]);
+    assert_eq!((code, &*told), (Some(0), "1 link revoked\n"));
     server.stop();
 }
 

@@ -455,6 +455,12 @@ async fn receiver_that_is_down_gets_one_delivery_at_a_time() {
             .await;
         assert_eq!(receiver.most_running.load(Ordering::SeqCst), 1);
         assert!(is_down());
+        // An operator who retries them again finds them again, but for the one that is being tried.
+        let (events, failed) = (harness.outbox.events(), EventSelection::Failed(None));
+        let first = events.retry(&failed).await.unwrap().count;
+        assert!(first > 1, "{first}");
+        let second = events.retry(&failed).await.unwrap().count;
+        assert!(second + 1 >= first, "{second} of {first}");
         receiver.accept_all();
         let all = || receiver.received.lock().unwrap().len() >= 2 * UPLOADS;
         harness.until("all arrive", all).await;
