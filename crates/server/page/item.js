@@ -7,7 +7,7 @@ import { isOpen, isSameFile } from './store.js';
 import { FileUpload, inspectUpload, removeUpload } from './upload.js';
 
 /** States without activity, in which another tab may take over. */
-const IDLE_STATES = new Set(['paused', 'failed', 'needs-file', 'needs-permission', 'done', 'removed']);
+const IDLE_STATES = new Set(['paused', 'failed', 'rejected', 'needs-file', 'needs-permission', 'done', 'removed']);
 
 /** The last request for a lock has been answered. */
 let granted = Promise.resolve();
