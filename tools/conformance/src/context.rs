@@ -148,8 +148,7 @@ impl Context {
         offset: u64,
         data: &[u8],
     ) -> CheckResult<Response> {
-        let response = self.send(self.patch(url, offset, data)).await?;
-        response.expect_success()?;
+        let response = self.send(self.patch(url, offset, data)).await?.success()?;
         response.expect_number("Upload-Offset", offset + data.len() as u64)?;
         Ok(response)
     }
@@ -170,8 +169,7 @@ impl Context {
 
     /// Sends HEAD, which has to succeed.
     pub(crate) async fn head(&self, url: &Url) -> CheckResult<Response> {
-        let response = self.send(self.tus("HEAD", url)).await?;
-        response.expect_success()?;
+        let response = self.send(self.tus("HEAD", url)).await?.success()?;
         Ok(response)
     }
 

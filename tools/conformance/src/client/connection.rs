@@ -91,6 +91,12 @@ impl Connection {
         sent.map_err(|_| ClientError::Timeout("to accept data"))?
     }
 
+    /// Sends the rest of a request, and returns the response.
+    pub(crate) async fn finish(&mut self, rest: &[u8]) -> Result<Response, ClientError> {
+        self.write(rest).await?;
+        self.response().await
+    }
+
     /// Sends a request and returns the response. The response may come before the request is sent.
     pub(crate) async fn send(&mut self, request: &Request) -> Result<Response, ClientError> {
         let mut bytes = self.start(request).await?;

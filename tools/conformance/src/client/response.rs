@@ -73,6 +73,11 @@ impl Response {
         ensure!(self.is_success(), "the status is {}, not 2xx", self.status)
     }
 
+    /// Returns the response if its status is 2xx.
+    pub(crate) fn success(self) -> CheckResult<Self> {
+        self.expect_success().map(|()| self)
+    }
+
     /// Fails unless the request was rejected: 4xx, or 501 for what is not supported.
     pub(crate) fn expect_rejection(&self) -> CheckResult {
         ensure!(

@@ -63,8 +63,7 @@ async fn append(d: &Draft<'_>) -> CheckResult {
 }
 
 async fn no_104(d: &Draft<'_>) -> CheckResult {
-    let response = d.send(request(d, 10).await?).await?;
-    response.expect_success()?;
+    let response = d.send(request(d, 10).await?).await?.success()?;
     response.expect_no_104()
 }
 

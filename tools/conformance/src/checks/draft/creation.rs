@@ -61,8 +61,7 @@ draft_checks! {
 async fn part_has_location(d: &Draft<'_>) -> CheckResult {
     let size = d.data(2)?.len();
     let request = d.creation(b"", false).field("Upload-Length", size);
-    let response = d.send(request).await?;
-    response.expect_success()?;
+    let response = d.send(request).await?.success()?;
     response.required("Location")?;
     Ok(())
 }
@@ -134,8 +133,7 @@ async fn later_parts(d: &Draft<'_>) -> CheckResult {
 
 async fn whole_is_complete(d: &Draft<'_>) -> CheckResult {
     let data = d.data(2)?;
-    let response = d.send(d.creation(&data, true)).await?;
-    response.expect_success()?;
+    let response = d.send(d.creation(&data, true)).await?.success()?;
     d.expect_flag(&response, true)
 }
 
@@ -151,8 +149,7 @@ async fn empty_whole(d: &Draft<'_>) -> CheckResult {
     if d.limits().get("min-size").is_some_and(|size| size > 0) {
         return skip("min-size is above 0");
     }
-    let response = d.send(d.creation(b"", true)).await?;
-    response.expect_success()?;
+    let response = d.send(d.creation(b"", true)).await?.success()?;
     d.expect_flag(&response, true)
 }
 
@@ -166,8 +163,7 @@ async fn by_put(d: &Draft<'_>) -> CheckResult {
 async fn put_whole(d: &Draft<'_>) -> CheckResult {
     let mut request = d.creation(&d.data(2)?, true);
     request.method = "PUT".to_owned();
-    let response = d.send(request).await?;
-    response.expect_success()?;
+    let response = d.send(request).await?.success()?;
     d.expect_flag(&response, true)
 }
 
@@ -191,10 +187,8 @@ async fn content_disposition(d: &Draft<'_>) -> CheckResult {
         "inline; filename=report.txt",
         "inline; filename=\"a b.txt\"; filename*=UTF-8''a%20b.txt",
     ] {
-        let request = d
-            .creation(b"", false)
-            .field("Upload-Length", size)
-            .field("Content-Disposition", value);
+        let request = d.creation(b"", false).field("Upload-Length", size);
+        let request = request.field("Content-Disposition", value);
         let url = d.created(request.field("Content-Language", "en")).await?;
         d.expect_offset(&url, 0).await?;
     }
@@ -271,14 +265,12 @@ pub(super) async fn send_in_chunks(
     }
     let mut rest = chunk(second);
     rest.extend_from_slice(b"0\r\n\r\n");
-    connection.write(&rest).await?;
-    connection.response().await?.expect_success()?;
+    connection.finish(&rest).await?.expect_success()?;
     Ok(true)
 }
 
 async fn no_redirect(d: &Draft<'_>) -> CheckResult {
-    let response = d.send(d.creation(b"", false)).await?;
-    response.expect_no_redirect()
+    d.send(d.creation(b"", false)).await?.expect_no_redirect()
 }
 
 async fn length_is_no_end(d: &Draft<'_>) -> CheckResult {

@@ -93,8 +93,7 @@ async fn location_is_the_upload(d: &Draft<'_>) -> CheckResult {
 async fn same_location(d: &Draft<'_>) -> CheckResult {
     let data = d.data(2)?;
     let (mut started, url) = d.create_announced(&data, d.unit(), false).await?;
-    started.connection.write(&data[d.unit()..]).await?;
-    let response = started.connection.response().await?;
+    let response = started.connection.finish(&data[d.unit()..]).await?;
     let last = d.context.location(&response)?;
     ensure!(last == url, "Location was {url}, and then {last}")
 }
@@ -215,8 +214,7 @@ async fn none_for_http_1_0(d: &Draft<'_>) -> CheckResult {
 async fn next_response(d: &Draft<'_>) -> CheckResult {
     let data = d.data(2)?;
     let (mut started, url) = d.create_announced(&data, d.unit(), false).await?;
-    started.connection.write(&data[d.unit()..]).await?;
-    let response = started.connection.response().await?;
+    let response = started.connection.finish(&data[d.unit()..]).await?;
     response.expect_success()?;
     if response.is_closing() {
         return skip("the server closes the connection");

@@ -176,8 +176,7 @@ impl<'a> Draft<'a> {
                 _ => return Ok(false),
             }
         }
-        connection.write(data).await?;
-        connection.response().await?.expect_success()?;
+        connection.finish(data).await?.expect_success()?;
         Ok(true)
     }
 
@@ -238,8 +237,7 @@ impl<'a> Draft<'a> {
 
     /// Sends HEAD, which has to succeed.
     pub(super) async fn head(&self, url: &Url) -> CheckResult<Response> {
-        let response = self.inspect(url).await?;
-        response.expect_success()?;
+        let response = self.inspect(url).await?.success()?;
         Ok(response)
     }
 

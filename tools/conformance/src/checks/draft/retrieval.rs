@@ -194,14 +194,12 @@ async fn simultaneous(d: &Draft<'_>) -> CheckResult {
 
 async fn no_redirect(d: &Draft<'_>) -> CheckResult {
     let url = d.create(d.data(2)?.len()).await?;
-    let response = d.send(d.request("HEAD", &url)).await?;
-    response.expect_no_redirect()
+    d.send(d.request("HEAD", &url)).await?.expect_no_redirect()
 }
 
 async fn get(d: &Draft<'_>) -> CheckResult {
     let url = d.create_with(&d.data(2)?, d.unit()).await?;
-    let response = d.send(d.request("GET", &url)).await?;
-    response.expect_success()?;
+    let response = d.send(d.request("GET", &url)).await?.success()?;
     let (by_get, by_head) = (d.state_of(&response)?, d.state(&url).await?);
     ensure!(
         by_get == by_head,
@@ -212,8 +210,7 @@ async fn get(d: &Draft<'_>) -> CheckResult {
 async fn without_version(d: &Draft<'_>) -> CheckResult {
     let url = d.create_with(&d.data(2)?, d.unit()).await?;
     let request = d.request("HEAD", &url).without(INTEROP_VERSION);
-    let response = d.send(request).await?;
-    response.expect_success()?;
+    let response = d.send(request).await?.success()?;
     let offset = d.state_of(&response)?.offset;
     equal("Upload-Offset", offset, d.unit() as u64)
 }

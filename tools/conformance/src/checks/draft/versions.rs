@@ -52,8 +52,7 @@ async fn no_104(d: &Draft<'_>, version: Option<&str>) -> CheckResult {
 async fn has_the_version(d: &Draft<'_>) -> CheckResult {
     let data = d.data(2)?;
     let (mut started, _) = d.create_announced(&data, d.unit(), true).await?;
-    started.connection.write(&data[d.unit()..]).await?;
-    let response = started.connection.response().await?;
+    let response = started.connection.finish(&data[d.unit()..]).await?;
     let named = d.dialect.named.map(|version| version.to_string());
     let heads = started.interim.iter().chain(&response.interim);
     for interim in heads.filter(|interim| interim.status == 104) {

@@ -39,8 +39,7 @@ checks! {
 
 async fn succeeds(c: &Context) -> CheckResult {
     let url = c.create(10).await?;
-    let response = c.send(c.tus("HEAD", &url)).await?;
-    response.expect(&[200, 204])
+    c.send(c.tus("HEAD", &url)).await?.expect(&[200, 204])
 }
 
 async fn offset(c: &Context, stored: usize) -> CheckResult {
@@ -61,8 +60,7 @@ async fn no_store(c: &Context, stored: usize) -> CheckResult {
 
 async fn unknown_is_not_found(c: &Context) -> CheckResult {
     let url = c.unknown().await?;
-    let response = c.send(c.tus("HEAD", &url)).await?;
-    response.expect(&[404, 410, 403])
+    c.send(c.tus("HEAD", &url)).await?.expect(&[404, 410, 403])
 }
 
 async fn unknown_has_no_offset(c: &Context) -> CheckResult {
@@ -93,8 +91,7 @@ async fn no_content(c: &Context) -> CheckResult {
     let url = c.complete(&test_data(10)).await?;
     let mut connection = c.connect(&url).await?;
     for _ in 0..2 {
-        let response = connection.send(&c.tus("HEAD", &url)).await?;
-        response.expect_success()?;
+        let response = connection.send(&c.tus("HEAD", &url)).await?.success()?;
         if response.is_closing() {
             break;
         }

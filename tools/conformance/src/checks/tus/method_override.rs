@@ -4,6 +4,7 @@ use crate::context::Context;
 use crate::requirement::CheckResult;
 
 const OVERRIDE: &str = "Core Protocol, Headers, X-HTTP-Method-Override";
+const FIELD: &str = "X-HTTP-Method-Override";
 
 checks! {
     Must "tus/method-override/post-as-patch", OVERRIDE,
@@ -28,9 +29,7 @@ checks! {
 
 async fn as_patch(c: &Context, method: &str) -> CheckResult {
     let url = c.create(10).await?;
-    let mut request = c
-        .patch(&url, 0, b"hello")
-        .field("X-HTTP-Method-Override", "PATCH");
+    let mut request = c.patch(&url, 0, b"hello").field(FIELD, "PATCH");
     request.method = method.to_owned();
     let response = c.send(request).await?;
     response.expect(&[204])?;
@@ -41,7 +40,7 @@ async fn as_patch(c: &Context, method: &str) -> CheckResult {
 async fn post_as_head(c: &Context) -> CheckResult {
     let url = c.create(10).await?;
     c.append(&url, 0, b"hello").await?;
-    let request = c.tus("POST", &url).field("X-HTTP-Method-Override", "HEAD");
+    let request = c.tus("POST", &url).field(FIELD, "HEAD");
     let mut connection = c.start(&request.body([]), b"").await?;
     // It is open whether the response has content, as that to POST, or none, as that to HEAD.
     let head = connection.interim_within(c.options.timeout).await?;
@@ -50,18 +49,14 @@ async fn post_as_head(c: &Context) -> CheckResult {
 
 async fn as_delete(c: &Context, method: &str) -> CheckResult {
     let url = c.create(10).await?;
-    let request = c
-        .tus(method, &url)
-        .field("X-HTTP-Method-Override", "DELETE");
+    let request = c.tus(method, &url).field(FIELD, "DELETE");
     c.send(request.body(Vec::new())).await?.expect(&[204])?;
     c.send(c.tus("HEAD", &url)).await?.expect(&[404, 410])
 }
 
 async fn offset_is_checked(c: &Context) -> CheckResult {
     let url = c.create(10).await?;
-    let mut request = c
-        .patch(&url, 3, b"lo")
-        .field("X-HTTP-Method-Override", "PATCH");
+    let mut request = c.patch(&url, 3, b"lo").field(FIELD, "PATCH");
     request.method = "POST".to_owned();
     c.send(request).await?.expect(&[409])?;
     c.expect_offset(&url, 0).await

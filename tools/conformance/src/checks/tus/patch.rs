@@ -88,8 +88,7 @@ checks! {
 
 async fn succeeds(c: &Context) -> CheckResult {
     let url = c.create(10).await?;
-    let response = c.send(c.patch(&url, 0, b"hello")).await?;
-    response.expect(&[204])
+    c.send(c.patch(&url, 0, b"hello")).await?.expect(&[204])
 }
 
 async fn returns_the_new_offset(c: &Context) -> CheckResult {
@@ -262,8 +261,7 @@ async fn expect_continue(c: &Context) -> CheckResult {
     let mut connection = c.start(&request, b"").await?;
     let head = connection.interim_within(c.options.timeout).await?;
     if head.status == 100 {
-        connection.write(b"hello").await?;
-        connection.response().await?.expect_success()?;
+        connection.finish(b"hello").await?.expect_success()?;
         return c.expect_offset(&url, 5).await;
     }
     ensure!(head.status >= 200, "the status is {}, not 100", head.status)

@@ -62,13 +62,11 @@ fn with_data(c: &Context, data: &[u8], length: u64) -> Request {
 }
 
 async fn succeeds(c: &Context) -> CheckResult {
-    let response = c.send(with_data(c, b"hello", 10)).await?;
-    response.expect(&[201])
+    c.send(with_data(c, b"hello", 10)).await?.expect(&[201])
 }
 
 async fn returns_the_offset(c: &Context) -> CheckResult {
-    let response = c.send(with_data(c, b"hello", 10)).await?;
-    response.expect_success()?;
+    let response = c.send(with_data(c, b"hello", 10)).await?.success()?;
     let offset = response.number("Upload-Offset")?;
     ensure!(
         offset <= 5,
@@ -170,8 +168,7 @@ async fn expect_continue(c: &Context) -> CheckResult {
     let mut connection = c.start(&request, b"").await?;
     let head = connection.interim_within(c.options.timeout).await?;
     if head.status == 100 {
-        connection.write(b"hello").await?;
-        let response = connection.response().await?;
+        let response = connection.finish(b"hello").await?;
         response.expect_stored(5)?;
         return Ok(());
     }
