@@ -45,7 +45,7 @@ pub(crate) fn command(program: &str) -> Command {
         .override_usage(format!(
             "{program} upload [OPTIONS] FILE... URL\n       \
              {program} upload [OPTIONS] FILE --url UPLOAD\n       \
-             {program} upload --list | --abort FILE|URL"
+             {program} upload --list | --abort FILE|FOLDER|URL"
         ))
         .after_help(EXAMPLES.replace("PROGRAM", program))
         .arg(
@@ -101,8 +101,8 @@ fn unfinished_arguments() -> Vec<Arg> {
         switch("list", "List unfinished uploads of this user"),
         Arg::new("abort")
             .long("abort")
-            .value_name("FILE|URL")
-            .help("Remove an unfinished upload from the server, and its state; repeatable")
+            .value_name("FILE|FOLDER|URL")
+            .help("Remove an unfinished upload, or all of a folder, from the server, with its state; repeatable")
             .value_parser(value_parser!(PathBuf))
             .action(ArgAction::Append)
             .conflicts_with_all(["list", "targets"]),

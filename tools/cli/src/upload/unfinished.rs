@@ -91,37 +91,36 @@ pub(super) async fn abort(
 ) -> Result<ExitCode, Failure> {
     let store = store()?;
     let stored = stored(&store)?;
+    let terminate = async |url: &Url| {
+        client.terminate(url).await?;
+        report.record(&Record::Terminated { url: url.as_str() });
+        report.message(&format!("removed {url}"));
+        Ok::<_, Failure>(())
+    };
     for target in targets {
         let text = target.to_string_lossy();
         let url = value::url(&text).ok();
         let path = absolute(target).ok();
-        let matching: Vec<_> = stored
-            .iter()
-            .filter(|upload| match &url {
-                Some(url) => upload.url.iter().chain(&upload.parts).any(|one| one == url),
-                None => path.as_ref() == Some(&upload.source),
-            })
-            .collect();
-        let mut urls: Vec<_> = matching
-            .iter()
-            .flat_map(|upload| upload.parts.iter().chain(&upload.url))
-            .collect();
+        let is_target = |upload: &&StoredUpload| match (&url, &path) {
+            (Some(url), _) => upload.parts.iter().chain(&upload.url).any(|one| one == url),
+            // The file, or one below the folder.
+            (None, Some(path)) => upload.source.starts_with(path),
+            (None, None) => false,
+        };
+        let matching: Vec<_> = stored.iter().filter(is_target).collect();
         match &url {
             // One of another machine or user.
-            Some(url) if matching.is_empty() => urls.push(url),
+            Some(url) if matching.is_empty() => terminate(url).await?,
             None if matching.is_empty() => {
                 let reason = format!("no unfinished upload of {text}; --list shows all");
                 return Err(Failure::new(reason));
             }
             _ => {}
         }
-        urls.dedup();
-        for url in urls {
-            client.terminate(url).await?;
-            report.record(&Record::Terminated { url: url.as_str() });
-            report.message(&format!("removed {url}"));
-        }
         for upload in matching {
+            for url in upload.parts.iter().chain(&upload.url) {
+                terminate(url).await?;
+            }
             store.remove(&upload.name).map_err(state_failure)?;
         }
     }

@@ -68,6 +68,33 @@ fn an_unfinished_upload_is_removed_by_its_file_or_url() {
 }
 
 #[test]
+fn the_unfinished_uploads_of_a_folder_are_removed() {
+    let (server, home) = (Server::start(), Home::new());
+    let endpoint = server.endpoint();
+    for folder in ["album", "album/2026", "album2"] {
+        home.file(&format!("{folder}/a.bin"), 8 << 20, 1);
+    }
+    for folder in ["album", "album2"] {
+        let mut running = home.start(&["upload", folder, &endpoint, "--limit", "4MiB"]);
+        running.wait_for_bytes(1 << 20);
+        running.signal(Signal::SIGINT);
+        running.wait();
+    }
+    assert_eq!(server.uploads(), 3);
+    let finished = home.run(&["upload", "--abort", "album/"]);
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    assert_eq!(finished.stderr.matches("removed http").count(), 2);
+    assert_eq!(server.uploads(), 1);
+    let (_, left) = home.events(&["upload", "--list"]);
+    let path = home.path().join("album2/a.bin");
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert_eq!(left[0]["file"], path.to_str().unwrap());
+    let finished = home.run(&["upload", "--abort", "album"]);
+    let none = "no unfinished upload of album; --list shows all";
+    assert!(finished.stderr.contains(none), "{finished:?}");
+}
+
+#[test]
 fn only_known_files_are_aborted() {
     let home = Home::new();
     let finished = home.run(&["upload", "--abort", "b.bin"]);
