@@ -38,10 +38,10 @@ impl Bars {
         text: String,
     ) {
         match bar {
-            Some(bar) => update(bar, bytes, text),
+            Some(bar) => update(bar, bytes, length, text),
             None => {
                 let new = new_bar(name, length);
-                update(&new, bytes, text);
+                update(&new, bytes, length, text);
                 let new = match &*self.total.lock() {
                     Some(total) => self.bars.insert_before(total, new),
                     None => self.bars.add(new),
@@ -61,10 +61,10 @@ impl Bars {
         let mut total = self.total.lock();
         let text = totals.text(Instant::now());
         if let Some(bar) = &*total {
-            return update(bar, totals.bytes, text);
+            return update(bar, totals.bytes, totals.length, text);
         }
         let new = new_bar("total", totals.length);
-        update(&new, totals.bytes, text);
+        update(&new, totals.bytes, totals.length, text);
         let new = self.bars.add(new);
         new.tick();
         *total = Some(new);
@@ -84,7 +84,11 @@ impl Bars {
     }
 }
 
-fn update(bar: &ProgressBar, bytes: u64, text: String) {
+fn update(bar: &ProgressBar, bytes: u64, length: Option<u64>, text: String) {
+    // A failed file takes its length out of the total.
+    if let Some(length) = length {
+        bar.set_length(length);
+    }
     bar.set_message(text);
     bar.set_position(bytes);
 }

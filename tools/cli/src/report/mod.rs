@@ -133,9 +133,9 @@ impl Report {
         self.url(name, url);
     }
 
-    /// Counts a file whose transfer could not start.
-    pub(crate) fn fail(&self, message: &str) {
-        self.0.totals.lock().failed += 1;
+    /// Counts a file whose transfer could not start; `length` is its part of the expected bytes.
+    pub(crate) fn fail(&self, message: &str, length: Option<u64>) {
+        self.0.totals.lock().fail(length);
         let (error, class) = (message, "failed");
         self.record(&Record::Failed {
             file: None,
@@ -172,9 +172,7 @@ impl Report {
             if totals.skipped > 0 {
                 text.push_str(&format!(", {} by an earlier run", totals.skipped));
             }
-            if totals.failed > 0 {
-                text.push_str(&format!(", {} failed", totals.failed));
-            }
+            text.push_str(&totals.failed_text());
             drop(totals);
             self.message(&text);
         }
@@ -218,14 +216,29 @@ fn count_text(files: usize) -> String {
     }
 }
 
-/// `, 12 MB in 3s (4 MB/s)`: the length of the files, and the rate of the bytes that were moved.
+/// `, 12 MB in 3s (4 MB/s)`: the length of the files, and the rate of the bytes that were moved, if there are files.
 fn summary(length: u64, moved: u64, elapsed: Duration) -> String {
-    let rate = moved as f64 / elapsed.as_secs_f64().max(0.001);
-    let (size, time, rate) = (size_text(length), short_duration(elapsed), rate_text(rate));
-    format!(", {size} in {time} ({rate})")
+    let rate = rate_text(moved as f64 / elapsed.as_secs_f64().max(0.001));
+    let (size, time) = (size_text(length), short_duration(elapsed));
+    match length {
+        0 => format!(", {size} in {time}"),
+        _ => format!(", {size} in {time} ({rate})"),
+    }
 }
 
 /// A closed pipe does not end the transfers.
 fn print_line(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_uploaded_files_have_a_rate() {
+        let elapsed = Duration::from_secs(3);
+        assert_eq!(summary(0, 3_180_000, elapsed), ", 0 B in 3s");
+        assert_eq!(summary(6000, 3000, elapsed), ", 6 kB in 3s (1 kB/s)");
+    }
 }

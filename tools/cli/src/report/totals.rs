@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use landfall_client::Rate;
 
-use crate::text::progress_text;
+use crate::text::{bytes_text, progress_text};
 
 #[derive(Debug)]
 pub(super) struct Totals {
@@ -21,6 +21,8 @@ pub(super) struct Totals {
     pub(super) moved: u64,
     started: Instant,
     pub(super) rate: Rate,
+    /// The step of files that wait for the server, until bytes move again.
+    pub(super) waiting: Option<&'static str>,
 }
 
 impl Totals {
@@ -37,6 +39,7 @@ impl Totals {
             moved: 0,
             started,
             rate: Rate::new(started),
+            waiting: None,
         }
     }
 
@@ -47,18 +50,39 @@ impl Totals {
         }
     }
 
+    /// Counts a failed file, which takes its length out of the total.
+    pub(super) fn fail(&mut self, length: Option<u64>) {
+        self.failed += 1;
+        let rest = |all: u64| all.saturating_sub(length.unwrap_or_default());
+        self.length = self.length.map(rest);
+    }
+
+    /// `, 2 failed`
+    pub(super) fn failed_text(&self) -> String {
+        match self.failed {
+            0 => String::new(),
+            failed => format!(", {failed} failed"),
+        }
+    }
+
     pub(super) fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// `2 of 300 files, 12 MB of 1 GB, 3 MB/s, 5m left`
+    /// `2 of 300 files, 1 failed, 12 MB of 1 GB, 3 MB/s, 5m left`, or `…, 12 MB of 1 GB, reconnecting`
     pub(super) fn text(&mut self, now: Instant) -> String {
-        let remaining = self.length.map(|length| length.saturating_sub(self.bytes));
-        let (rate, left) = self.rate.record(now, self.moved, remaining);
-        let progress = progress_text(self.bytes, self.length, rate, left);
-        match (self.files, self.completed + self.skipped) {
-            (1, _) => progress,
-            (files, done) => format!("{done} of {files} files, {progress}"),
+        let progress = match self.waiting {
+            Some(step) => format!("{}, {step}", bytes_text(self.bytes, self.length)),
+            None => {
+                let remaining = self.length.map(|length| length.saturating_sub(self.bytes));
+                let (rate, left) = self.rate.record(now, self.moved, remaining);
+                progress_text(self.bytes, self.length, rate, left)
+            }
+        };
+        let (files, done) = (self.files, self.completed + self.skipped);
+        match files {
+            1 => progress,
+            _ => format!("{done} of {files} files{}, {progress}", self.failed_text()),
         }
     }
 }

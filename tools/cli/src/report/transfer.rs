@@ -158,17 +158,16 @@ impl Transfer {
         if delay < MIN_LOGGED_DELAY {
             return;
         }
+        let (step, cause) = (next_step(error), short_cause(error));
+        report.0.totals.lock().waiting = Some(step);
         let seconds = delay.as_secs_f64().ceil();
-        let text = format!(
-            "{} in {seconds} s ({})",
-            next_step(error),
-            short_cause(error)
-        );
+        let text = format!("{step} in {seconds} s ({cause})");
         match &report.0.bars {
             Some(bars) => {
                 let mut state = self.0.state.lock();
                 let bytes = state.bytes;
                 bars.show(&mut state.bar, file, bytes, self.0.length, text);
+                report.show_totals();
             }
             None => report.message(&format!("{file}: {text}")),
         }
@@ -183,6 +182,9 @@ impl Transfer {
             .saturating_sub(state.bytes)
             .saturating_add(bytes);
         totals.moved = totals.moved.saturating_add(moved);
+        if moved > 0 {
+            totals.waiting = None;
+        }
         state.bytes = bytes;
     }
 
@@ -214,16 +216,19 @@ impl Transfer {
 
     /// Reports the failure of the transfer.
     pub(crate) fn fail(&self, failure: &Failure, status: Option<u16>) {
+        let (report, file) = (&self.0.report, self.0.name.as_str());
         self.remove_bar();
-        self.0.report.0.totals.lock().failed += 1;
+        self.advance(0, 0);
         let error = failure.to_string();
-        self.0.report.record(&Record::Failed {
-            file: Some(&self.0.name),
+        report.0.totals.lock().fail(self.0.length);
+        report.record(&Record::Failed {
+            file: Some(file),
             error: &error,
             class: failure.class.name(),
             status,
         });
-        self.0.report.error(&format!("{}: {error}", self.0.name));
+        report.error(&format!("{file}: {error}"));
+        report.show_totals();
     }
 
     /// Prints the URL of the file.
@@ -277,5 +282,44 @@ mod tests {
         totals.moved += 2000;
         let shown = totals.text(back + Duration::from_secs(1));
         assert_eq!(shown, "4 kB of 10 kB, 2 kB/s, 3s left");
+    }
+
+    #[test]
+    fn all_files_have_no_rate_while_they_wait_for_the_server() {
+        let report = Report::new(OutputFormat::Quiet, "uploaded");
+        report.expect(2, Some(10_000));
+        let transfer = report.transfer("a.bin", Some(10_000));
+        let shown = |seconds| {
+            let now = transfer.0.started + Duration::from_secs(seconds);
+            report.0.totals.lock().text(now)
+        };
+        transfer.advance(4000, 4000);
+        let moving = shown(2);
+        assert!(moving.ends_with(" kB/s, 3s left"), "{moving}");
+        transfer.handle(&Event::Retrying {
+            attempt: 7,
+            delay: Duration::from_secs(5),
+            error: "the connection failed: refused".into(),
+        });
+        let waits = "0 of 2 files, 4 kB of 10 kB, reconnecting";
+        assert_eq!((shown(2), shown(6)), (waits.into(), waits.into()));
+        transfer.advance(5000, 1000);
+        assert_eq!(shown(7), "0 of 2 files, 5 kB of 10 kB, 0 B/s");
+    }
+
+    #[test]
+    fn failed_files_are_counted_and_their_bytes_are_not() {
+        let report = Report::new(OutputFormat::Quiet, "uploaded");
+        report.expect(4, Some(120_000));
+        let [denied, unread] = ["b.bin", "c.bin"].map(|name| report.transfer(name, Some(30_000)));
+        report.skip("a.bin", "http://localhost/a", 30_000);
+        denied.advance(30_000, 30_000);
+        denied.fail(&Failure::new("denied"), None);
+        unread.fail(&Failure::new("cannot be read"), None);
+        let mut totals = report.0.totals.lock();
+        let now = Instant::now();
+        let shown = totals.text(now);
+        let expected = "1 of 4 files, 2 failed, 30 kB of 60 kB, ";
+        assert!(shown.starts_with(expected), "{shown}");
     }
 }

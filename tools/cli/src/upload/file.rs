@@ -87,8 +87,8 @@ impl UploadContext {
         let version = match FileVersion::read(&file.path) {
             Ok(version) => version,
             Err(error) => {
-                self.report
-                    .fail(&format!("failed to read {}: {error}", file.path.display()));
+                let message = format!("failed to read {}: {error}", file.path.display());
+                self.report.fail(&message, Some(file.version.length));
                 return FileResult::Failed(FailureClass::Failed);
             }
         };

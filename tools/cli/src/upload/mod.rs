@@ -121,7 +121,7 @@ async fn upload_files(context: &UploadContext, paths: &[PathBuf]) -> Result<Exit
     }
     let mut results = Vec::with_capacity(selected);
     for failure in failures {
-        report.fail(&failure);
+        report.fail(&failure, None);
         results.push(FileResult::Failed(FailureClass::Failed));
     }
 

@@ -12,6 +12,11 @@ use crate::{program::Home, server::Server};
 
 /// Runs a command with standard error on a pseudo-terminal. Returns its standard output and the terminal's text.
 fn run_on_terminal(command: &mut Command) -> (String, String) {
+    run_on_terminal_to(command, Some(0))
+}
+
+/// The same for a command that ends with this code.
+fn run_on_terminal_to(command: &mut Command, code: Option<i32>) -> (String, String) {
     let pty = nix::pty::openpty(None, None).unwrap();
     let command = command.env("TERM", "xterm").stdout(Stdio::piped());
     let child = command.stderr(Stdio::from(pty.slave)).spawn().unwrap();
@@ -27,7 +32,7 @@ fn run_on_terminal(command: &mut Command) -> (String, String) {
         String::from_utf8(shown).unwrap()
     });
     let output = child.wait_with_output().unwrap();
-    assert!(output.status.success());
+    assert_eq!(output.status.code(), code);
     (
         String::from_utf8(output.stdout).unwrap(),
         shown.join().unwrap(),
@@ -68,8 +73,9 @@ fn a_terminal_shows_bars() {
 fn an_outage_is_in_the_bar() {
     let (server, home) = (Server::start(), Home::new());
     home.file("a.bin", 1 << 20, 1);
+    home.file("b.bin", 1 << 20, 2);
     server.respond_with(503);
-    let mut command = home.command(&["upload", "a.bin", &server.endpoint()]);
+    let mut command = home.command(&["upload", "a.bin", "b.bin", &server.endpoint()]);
     let (_, shown) = thread::scope(|scope| {
         scope.spawn(|| {
             // The delays double from 50 ms, and those below a second are not shown.
@@ -83,6 +89,22 @@ fn an_outage_is_in_the_bar() {
     assert!(shown.contains(step), "{shown:?}");
     assert!(shown.contains(" s (503 Service Unavailable)"), "{shown:?}");
     assert!(shown.contains("a.bin: uploaded, 1.05 MB in "), "{shown:?}");
+    let total = "0 of 2 files, 0 B of 2.1 MB, the server failed, trying again";
+    assert!(shown.contains(total), "{shown:?}");
+}
+
+#[test]
+fn the_last_bar_has_the_failed_files() {
+    let server = Server::with(|config| config.limits.max_size = Some(1 << 20));
+    let home = Home::new();
+    home.file("a.bin", 1 << 20, 1);
+    home.file("b.bin", 2 << 20, 2);
+    let mut command = home.command(&["upload", "a.bin", "b.bin", &server.endpoint()]);
+    let (_, shown) = run_on_terminal_to(&mut command, Some(1));
+    let totals: Vec<_> = shown.split("total [").skip(1).collect();
+    let last = totals.last().unwrap();
+    assert!(last.contains(" files, 1 failed, "), "{shown:?}");
+    assert!(last.contains(" of 1.05 MB, "), "{shown:?}");
 }
 
 #[test]
