@@ -1,6 +1,11 @@
 //! The upload of one file.
 
-use std::{cell::Cell, fs, pin::pin, time::Duration};
+use std::{
+    cell::{Cell, OnceCell},
+    fs,
+    pin::pin,
+    time::Duration,
+};
 
 use landfall_client::{Client, Completed, Error, Source, Upload, Url};
 
@@ -17,6 +22,9 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 const UNAUTHORIZED: u16 = 401;
 const MISSING_CREDENTIALS: &str = "check --bearer, --token, --header or --cookie; a server that grants uploads needs an \
                                    API key (--key) or the URL of an upload link";
+/// Advice about files that were not started.
+const SAME_COMMAND: &str = "run the same command again";
+const OTHER_CREDENTIALS: &str = "credentials that the server accepts are needed";
 
 /// The uploads of a command.
 #[derive(Debug)]
@@ -27,8 +35,8 @@ pub(super) struct UploadContext {
     pub(super) options: Options,
     pub(super) report: Report,
     interrupt: Interrupt,
-    /// True if further uploads would fail as well.
-    is_stopped: Cell<bool>,
+    /// Set once further uploads would fail as well: advice about the files that were not started.
+    pub(super) remedy: OnceCell<&'static str>,
     /// True if standard input is uploaded.
     pub(super) has_stream: Cell<bool>,
 }
@@ -70,7 +78,7 @@ impl UploadContext {
             options,
             report,
             interrupt,
-            is_stopped: Cell::new(false),
+            remedy: OnceCell::new(),
             has_stream: Cell::new(false),
         }
     }
@@ -80,7 +88,7 @@ impl UploadContext {
         if self.interrupt.is_set() {
             return FileResult::Failed(FailureClass::Interrupted);
         }
-        if self.is_stopped.get() {
+        if self.remedy.get().is_some() {
             return FileResult::NotStarted;
         }
         // It may have changed since the selection, which may be long ago.
@@ -92,29 +100,18 @@ impl UploadContext {
                 return FileResult::Failed(FailureClass::Failed);
             }
         };
-        let mut upload = self.prepare(Source::file(&file.path));
         let filename = self.options.name.clone().unwrap_or_else(|| file.filename());
-        let media_type = mime_guess::from_path(&filename).first_raw();
+        let path = file.relative_path.as_deref();
+        let mut upload = self.prepare(Source::file(&file.path), Some(&filename), path);
         let transfer = self.report.transfer(&file.name(), Some(version.length));
         let resumes = |grants: &&Grants| {
             self.options.resume && grants.has_unfinished(&file.path, version.length)
         };
         if let Some(grants) = self.grants.as_ref().filter(|grants| !resumes(grants)) {
-            let path = file.relative_path.as_deref();
-            let grant = grants.request(&filename, Some(version.length), media_type, path);
-            match grant.await {
+            let (size, filetype) = (Some(version.length), media_type(&filename));
+            match grants.request(&filename, size, filetype, path).await {
                 Ok((name, token)) => upload = upload.header(name, token),
-                Err(failure) => return self.fail(&transfer, &failure),
-            }
-        }
-        let defaults = [
-            ("filename", Some(filename)),
-            ("filetype", media_type.map(str::to_owned)),
-            ("relativePath", file.relative_path.clone()),
-        ];
-        for (key, value) in defaults {
-            if let Some(value) = value.filter(|_| !self.has_metadata(key)) {
-                upload = upload.metadata(key, value);
+                Err(failure) => return self.fail(&transfer, &failure, None),
             }
         }
         match self.run(upload, &transfer, version).await {
@@ -137,23 +134,14 @@ impl UploadContext {
     pub(super) async fn upload_stdin(&self) -> FileResult {
         let length = self.options.size;
         self.has_stream.set(true);
-        let mut upload = self.prepare(Source::stream(tokio::io::stdin(), length));
-        if let Some(name) = &self.options.name {
-            if !self.has_metadata("filename") {
-                upload = upload.metadata("filename", name.as_str());
-            }
-            if let Some(media_type) = mime_guess::from_path(name).first_raw()
-                && !self.has_metadata("filetype")
-            {
-                upload = upload.metadata("filetype", media_type);
-            }
-        }
-        let name = self.options.name.as_deref().unwrap_or("standard input");
+        let (name, source) = (self.options.name.as_deref(), tokio::io::stdin());
+        let mut upload = self.prepare(Source::stream(source, length), name, None);
+        let name = name.unwrap_or("standard input");
         let transfer = self.report.transfer(name, length);
         if let Some(grants) = &self.grants {
             match grants.request(name, length, None, None).await {
                 Ok((name, token)) => upload = upload.header(name, token),
-                Err(failure) => return self.fail(&transfer, &failure),
+                Err(failure) => return self.fail(&transfer, &failure, None),
             }
         }
         let version = FileVersion {
@@ -163,11 +151,8 @@ impl UploadContext {
         self.run(upload, &transfer, version).await
     }
 
-    fn has_metadata(&self, key: &str) -> bool {
-        self.options.metadata.iter().any(|(name, _)| name == key)
-    }
-
-    fn prepare(&self, source: Source) -> Upload {
+    /// Creates an upload with the options, and metadata that these do not have.
+    fn prepare(&self, source: Source, filename: Option<&str>, path: Option<&str>) -> Upload {
         let options = &self.options;
         let mut upload = self
             .client
@@ -177,6 +162,16 @@ impl UploadContext {
             .resume(options.resume);
         for (key, value) in &options.metadata {
             upload = upload.metadata(key, value.as_str());
+        }
+        for (key, value) in [
+            ("filename", filename),
+            ("filetype", filename.and_then(media_type)),
+            ("relativePath", path),
+        ] {
+            let is_set = options.metadata.iter().any(|(name, _)| name == key);
+            if let Some(value) = value.filter(|_| !is_set) {
+                upload = upload.metadata(key, value);
+            }
         }
         if let Some(algorithm) = options.checksum {
             upload = upload.checksum(algorithm);
@@ -218,7 +213,6 @@ impl UploadContext {
             return FileResult::Failed(FailureClass::Interrupted);
         }
         let status = error.rejection().map(|rejection| rejection.status.as_u16());
-        let has_response = status.is_some();
         let failure = match &error {
             Error::Rejected(_) if matches!(status, Some(404 | 405 | 501)) => Failure::with_advice(
                 &error,
@@ -236,26 +230,24 @@ impl UploadContext {
             }
             _ => Failure::from(error),
         };
-        // Each further file would take all attempts, too.
-        if status == Some(UNAUTHORIZED)
-            || failure.class == FailureClass::Unreachable && !has_response
-        {
-            self.is_stopped.set(true);
-        }
-        transfer.fail(&failure, status);
-        FileResult::Failed(failure.class)
+        self.fail(transfer, &failure, status)
     }
 
-    /// Reports that an upload was not granted.
-    fn fail(&self, transfer: &Transfer, failure: &Failure) -> FileResult {
-        // Each further file would fail, too.
-        if matches!(
-            failure.class,
-            FailureClass::Unreachable | FailureClass::Unauthorized
-        ) {
-            self.is_stopped.set(true);
+    /// Reports a failure. `status` is that of the upload; there is none if it was not granted.
+    fn fail(&self, transfer: &Transfer, failure: &Failure, status: Option<u16>) -> FileResult {
+        // Each further file would take all attempts or be denied, too. The first reason counts.
+        let remedy = match (failure.class, status, &self.grants) {
+            (FailureClass::Unreachable, None, _) => Some(SAME_COMMAND),
+            (FailureClass::Unauthorized, None, Some(grants)) => Some(grants.remedy()),
+            // Another run requests other grants.
+            (FailureClass::Unauthorized, Some(UNAUTHORIZED), Some(_)) => Some(SAME_COMMAND),
+            (FailureClass::Unauthorized, Some(UNAUTHORIZED), None) => Some(OTHER_CREDENTIALS),
+            _ => None,
+        };
+        if let Some(remedy) = remedy {
+            self.remedy.get_or_init(|| remedy);
         }
-        transfer.fail(failure, None);
+        transfer.fail(failure, status);
         FileResult::Failed(failure.class)
     }
 
@@ -305,4 +297,8 @@ impl UploadContext {
         self.report.delete(&file.name());
         Ok(())
     }
+}
+
+fn media_type(filename: &str) -> Option<&'static str> {
+    mime_guess::from_path(filename).first_raw()
 }

@@ -186,9 +186,9 @@ fn finish(context: &UploadContext, results: &[FileResult]) -> ExitCode {
             true => "interrupted; standard input cannot be uploaded by another run",
             false => "interrupted; run the same command again to resume",
         });
-    } else if not_started > 0 {
+    } else if let Some(remedy) = context.remedy.get().filter(|_| not_started > 0) {
         report.message(&format!(
-            "{not_started} files were not started; run the same command again to upload them"
+            "{not_started} files were not started; {remedy} to upload them"
         ));
     }
     class.map_or(ExitCode::SUCCESS, FailureClass::exit_code)

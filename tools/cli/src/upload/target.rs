@@ -151,6 +151,14 @@ impl Grants {
         Ok((HeaderName::from_static("upload-token"), token))
     }
 
+    /// Returns what helps the files that are not granted.
+    pub(super) fn remedy(&self) -> &'static str {
+        match self.is_link {
+            true => "ask the sender of the link for another one",
+            false => "another --key is needed",
+        }
+    }
+
     fn failure(&self, error: Error) -> Failure {
         match &error {
             Error::Unauthorized(rejection) if rejection.status == 401 => {

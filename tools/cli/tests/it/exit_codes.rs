@@ -79,6 +79,8 @@ fn a_server_that_cannot_be_reached_ends_with_3() {
         finished.stderr.contains("16 files were not started"),
         "{finished:?}"
     );
+    let same = "; run the same command again to upload them\n";
+    assert!(finished.stderr.ends_with(same), "{finished:?}");
 }
 
 #[test]

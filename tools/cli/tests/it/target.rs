@@ -124,6 +124,38 @@ fn what_was_not_granted_says_why() {
 }
 
 #[test]
+fn what_helps_after_a_denial_is_not_the_same_command() {
+    let (server, home) = (Server::start(), Home::new());
+    for number in 0..6 {
+        home.file(&format!("denied/denied-{number}.bin"), 10, number);
+    }
+    let endpoint = server.endpoint();
+    let full = endpoint.replace("files/", "#token=lfk_right");
+    let revoked = full.replace("right", "revoked");
+    let link = "ask the sender of the link for another one";
+    let other = "credentials that the server accepts are needed";
+    for (target, flags, status, next) in [
+        (&full, &[][..], 0, link),
+        (&revoked, &[], 0, link),
+        (
+            &endpoint,
+            &["--key", "lfk_right"],
+            0,
+            "another --key is needed",
+        ),
+        (&endpoint, &["--bearer", "wrong"], 401, other),
+    ] {
+        server.respond_with(status);
+        let arguments = ["upload", "denied", target, "--parallel", "1"];
+        let finished = home.run(&[&arguments, flags].concat());
+        assert_eq!(finished.code, Some(4), "{finished:?}");
+        let end = format!("5 files were not started; {next} to upload them\n");
+        assert!(finished.stderr.ends_with(&end), "{finished:?}");
+        assert!(!finished.stderr.contains("same command"), "{finished:?}");
+    }
+}
+
+#[test]
 fn an_interrupted_upload_by_a_link_resumes_without_another_grant() {
     let (server, home) = (Server::start(), Home::new());
     home.file("a.bin", 8 << 20, 1);
