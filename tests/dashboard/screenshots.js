@@ -13,7 +13,7 @@ const TOLERANCE = 0.01;
 /** The time on the page. */
 export const NOW = new Date('2026-03-14T15:09:26Z');
 
-const SIZES = [[360, 740], [768, 1024], [1440, 900]];
+const SIZES = [[360, 740], [768, 1024], [1024, 768], [1280, 800], [1440, 900]];
 
 const ALL = SIZES.flatMap(([width, height]) => ['light', 'dark'].map((colorScheme) => [`${width}-${colorScheme}`, {
   viewport: { width, height }, colorScheme, locale: 'en-US', timezoneId: 'UTC', reducedMotion: 'reduce', bypassCSP: true,

@@ -81,7 +81,7 @@ test('files that were added for one link wait for it: no other link gets or show
   const url = await link('--name', 'For the accountant', '--url', landfall.page);
   const visitor = await Visitor.open(browser, url);
   await visitor.slow(200_000);
-  await visitor.choose(await Promise.all([1, 2, 3, 4].map((at) => landfall.file(`tax${at}.bin`, 1_000_000))));
+  await visitor.choose(await Promise.all([1, 2, 3, 4].map((at) => landfall.file(`tax${at}.bin`, 6_000_000))));
   await visitor.row('tax4.bin').is('queued');
   await visitor.row('tax1.bin').is('uploading');
   // Of all four: a copy is stored for the next visit.
@@ -119,7 +119,7 @@ test('a server that takes no links says so in place of ignoring what the link li
 });
 
 test('a link ends while its page is open', async () => {
-  const visitor = await Visitor.open(browser, await link('--expires', '4s', '--url', landfall.page));
+  const visitor = await Visitor.open(browser, await link('--expires', '20s', '--url', landfall.page));
   await visitor.tab.getByText(/^Open until \w+ \d+, \d+, \d+:\d+/).waitFor();
   await visitor.tab.getByText(/^This link does not work: it was revoked, has expired/).waitFor();
   assert.ok(await visitor.tab.getByRole('button', { name: 'Choose files' }).isHidden());
