@@ -146,17 +146,22 @@ test('refusals are told in the words of the server', async () => {
 test('what the server denied stays so after a reload, until it is tried again', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
   const denied = { status: 403, body: 'only on weekdays' };
-  await answerFirst(visitor, 'POST', denied, denied);
+  await answerFirst(visitor, 'POST', denied, denied, denied);
   await visitor.choose(await Promise.all(['later1.bin', 'later2.bin'].map((name) => landfall.file(name, 1000))));
   const rows = ['later1.bin', 'later2.bin'].map((name) => visitor.row(name));
   for (const row of rows) await row.is('failed');
   assert.ok((await rows[0].element.boundingBox()).height < 100, 'a row without progress is low');
   await until(() => visitor.tab.evaluate(() => Object.values(localStorage).every((text) => JSON.parse(text).copied)), 'the copies');
+  // Too large for a copy.
+  await visitor.choose(await landfall.file('large.bin', 70 * MiB));
+  await visitor.row('large.bin').is('failed');
   await visitor.tab.reload();
   for (const row of rows) await row.is('failed');
+  await visitor.row('large.bin').is('needs-file');
+  assert.match(await visitor.row('large.bin').status(), /^Not allowed by the server: only on weekdays /);
   assert.equal(await rows[0].status(), 'Not allowed by the server: only on weekdays');
-  assert.equal(await visitor.tab.locator('#overall').textContent(), '0 of 2 files uploaded · 2 failed');
-  assert.equal(visitor.sent('POST').length, 2);
+  await visitor.tab.locator('#overall', { hasText: /^0 of 3 files uploaded · 1 waiting for you · 2 failed$/ }).waitFor();
+  assert.equal(visitor.sent('POST').length, 3);
   await visitor.tab.getByRole('button', { name: 'Retry all failed' }).click();
   for (const row of rows) await row.is('done');
   await visitor.leave();

@@ -51,7 +51,7 @@ test('a link without further files accepts one again after one was cancelled', a
   // What was rejected stays in the list, and is not requested again.
   await visitor.row('second.bin').is('rejected');
   assert.equal(await visitor.row('second.bin').status(), full);
-  assert.equal(await tab.locator('#overall').textContent(), '1 of 2 files uploaded · 1 failed');
+  await tab.locator('#overall', { hasText: /^1 of 2 files uploaded · 1 failed$/ }).waitFor();
   await visitor.row('second.bin').press('Clear');
   await tab.reload();
   await visitor.row('third.bin').is('done');
@@ -68,11 +68,11 @@ test('what was denied is cleared with one button, and a file that is chosen agai
   await visitor.choose(large.slice(0, 2));
   await visitor.choose(await landfall.file('small.bin', 10));
   await visitor.row('small.bin').is('done');
-  assert.equal(await tab.locator('#overall').textContent(), '1 of 4 files uploaded · 3 failed');
+  await tab.locator('#overall', { hasText: /^1 of 4 files uploaded · 3 failed$/ }).waitFor();
   await tab.reload();
   await visitor.row('b.bin').is('rejected');
   await tab.getByRole('button', { name: 'Clear rejected' }).click();
-  assert.equal(await tab.locator('#overall').textContent(), '1 of 1 file uploaded');
+  await tab.locator('#overall', { hasText: /^1 of 1 file uploaded$/ }).waitFor();
   assert.equal(visitor.sent('POST').length, 2);
   await visitor.leave();
 });
@@ -107,7 +107,7 @@ test('a server that takes no links says so in place of ignoring what the link li
   const open = await Landfall.start();
   try {
     const visitor = await Visitor.open(browser, `${open.page}#token=lfk_abc`);
-    await visitor.tab.getByText('This server takes no upload links. Ask the person who sent this one.').waitFor();
+    await visitor.tab.locator('#note-text', { hasText: 'This server takes no upload links. Ask the person who sent this one.' }).waitFor();
     assert.ok(await visitor.tab.getByRole('button', { name: 'Choose files' }).isHidden());
     // Without the link, it is an open server.
     await visitor.tab.reload();
@@ -121,7 +121,7 @@ test('a server that takes no links says so in place of ignoring what the link li
 test('a link ends while its page is open', async () => {
   const visitor = await Visitor.open(browser, await link('--expires', '20s', '--url', landfall.page));
   await visitor.tab.getByText(/^Open until \w+ \d+, \d+, \d+:\d+/).waitFor();
-  await visitor.tab.getByText(/^This link does not work: it was revoked, has expired/).waitFor();
+  await visitor.tab.locator('#note-text', { hasText: /^This link does not work: it was revoked, has expired/ }).waitFor();
   assert.ok(await visitor.tab.getByRole('button', { name: 'Choose files' }).isHidden());
   await visitor.leave();
 });
@@ -168,7 +168,7 @@ test('a revoked link says so, and offers nothing to choose', async () => {
   const url = await link('--name', 'gone', '--url', landfall.page);
   await link('revoke', 'gone');
   const visitor = await Visitor.open(browser, url);
-  await visitor.tab.getByText(/^This link does not work: it was revoked, has expired/).waitFor();
+  await visitor.tab.locator('#note-text', { hasText: /^This link does not work: it was revoked, has expired/ }).waitFor();
   assert.ok(await visitor.tab.getByRole('button', { name: 'Choose files' }).isHidden());
   assert.equal(visitor.tab.url(), landfall.page);
   await visitor.leave();

@@ -281,7 +281,7 @@ test('only one tab works on an upload; the other resumes it when the first is cl
   const second = await Visitor.join(visitor.context, landfall.page);
   const row = await second.row('tabs.bin').is('in-other-tab');
   assert.match(await row.status(), /^Another tab is uploading this\./);
-  assert.equal(await second.tab.locator('#overall').textContent(), '0 of 1 file uploaded · 1 in another tab');
+  await second.tab.locator('#overall', { hasText: /^0 of 1 file uploaded · 1 in another tab$/ }).waitFor();
   assert.equal(second.sent('PATCH').length, 0);
   // Chromium's limit of the rate ends with the tab. The server stands still until the request is aborted, so that the
   // rest does not arrive before.

@@ -27,8 +27,8 @@ const MAX_BLOCKING = 12;
 /** Maximum number of finished uploads that are shown as rows, unless the user unfolds them. */
 const MAX_UNFOLDED = 5;
 
-/** Minimum time until a link that should have ended is read again, in milliseconds. */
-const LINK_INTERVAL = 5_000;
+/** Time until a link that should have ended by this clock is read again, in milliseconds. */
+const LINK_INTERVAL = 60_000;
 
 /** Maximum delay of a timer, in milliseconds. */
 const MAX_TIMEOUT = 2 ** 31 - 1;
@@ -268,10 +268,10 @@ function onItemChange(item, before) {
   // Announce only the first retry; `checking` precedes the next ones.
   if (state === 'waiting' && before === 'uploading') announce(text('heard_waiting', { name, message }));
   else if (state === 'done' && before !== 'restoring') announce(text('heard_done', { name }));
-  else if (state === 'failed' || (state === 'rejected' && before === 'creating')) announce(text('heard_failed', { name, message }));
+  else if ((state === 'failed' && before !== 'restoring') || (state === 'rejected' && before === 'creating')) announce(text('heard_failed', { name, message }));
   else if (state === 'paused' && before !== 'restoring') announce(text('heard_paused', { name }));
   // It was granted or denied, or may no longer count as a file of the link.
-  if (['creating', 'removing'].includes(before) || state === 'failed') isLinkStale = true;
+  if (['creating', 'removing'].includes(before) || (state === 'failed' && before !== 'restoring')) isLinkStale = true;
   scheduleRefresh();
 }
 
@@ -407,8 +407,9 @@ async function showLink() {
   clearTimeout(linkTimer);
   try {
     const { name, maxSize: max, end, full: fullNow, limits } = await link.describe();
-    // It is read again when it ends, by a clock that may differ from the server's.
-    if (end) linkTimer = setTimeout(() => { isLinkStale = true; }, Math.min(Math.max(Date.parse(end) - Date.now(), LINK_INTERVAL), MAX_TIMEOUT));
+    // It is read again when it has ended, by a clock that may differ from the server's.
+    const left = Date.parse(end) - Date.now() + 1000;
+    if (end) linkTimer = setTimeout(() => { isLinkStale = true; }, left > 0 ? Math.min(left, MAX_TIMEOUT) : LINK_INTERVAL);
     document.querySelector('h1').textContent = name;
     if (fullNow || limits) byId('tagline').textContent = fullNow || limits;
     if (max !== null && max < (maxSize ?? Infinity)) [maxSize, sizeError] = [max, 'error_size_link'];

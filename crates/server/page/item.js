@@ -94,6 +94,7 @@ export class Item {
 
   /** Rejects a file that cannot be uploaded; a later visit shows why, and does not request it again. */
   reject(message) {
+    this.record.copied = false;
     this.#saveEnd('rejected', message);
     this.#set('rejected', message);
   }
@@ -114,6 +115,10 @@ export class Item {
 
   /** Restores an upload of an earlier visit, once no other tab works on it. */
   async restore() {
+    if (this.record.state === 'rejected') {
+      this.#set('rejected', this.record.reason);
+      return;
+    }
     if (isOpen(this.record)) await this.#acquireLock();
     await new Promise((resolve) => {
       this.#context.restoreQueue.add(() => this.#restoreLocked().catch(() => this.#set('rejected', text('error_restore'))).then(resolve));
@@ -129,9 +134,13 @@ export class Item {
       return;
     }
     this.record = latest;
+    // By another tab.
     if (latest.state === 'rejected') {
-      this.#set('rejected', latest.reason);
-      return;
+      if (!this.#offered) {
+        this.#set('rejected', latest.reason);
+        return;
+      }
+      latest.state = 'unfinished';
     }
     this.#set('restoring');
     // With a file that was chosen meanwhile, it begins anew.
@@ -154,9 +163,11 @@ export class Item {
       return;
     }
     if (file && isSameFile(this.record, file)) this.#createUpload(file);
-    if (this.#upload === null) this.#set(this.#handle && permission !== 'granted' ? 'needs-permission' : 'needs-file');
-    else if (this.record.state === 'paused') this.#set('paused');
-    else if (this.record.state === 'failed') this.#set('failed', this.record.reason);
+    const { state, reason = '' } = this.record;
+    const message = state === 'failed' ? reason : '';
+    if (this.#upload === null) this.#set(this.#handle && permission !== 'granted' ? 'needs-permission' : 'needs-file', message);
+    else if (state === 'paused') this.#set('paused');
+    else if (state === 'failed') this.#set('failed', message);
     // Without locks, another tab may be uploading it, so the user must decide.
     else if (!navigator.locks) this.#set('needs-permission');
     else await this.start();
@@ -171,10 +182,11 @@ export class Item {
       return;
     }
     const latest = this.#context.store.get(this.record.id);
-    if (!latest || latest.state === 'finished') {
+    if (!latest || !isOpen(latest)) {
       this.record = latest ?? this.record;
       this.#releaseLock();
-      this.#set(latest ? 'done' : 'removed');
+      if (latest?.state === 'rejected') this.#set('rejected', latest.reason);
+      else this.#set(latest ? 'done' : 'removed');
       return;
     }
     this.record = latest;

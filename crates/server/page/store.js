@@ -17,9 +17,13 @@ export const MAX_FINISHED = 200;
  */
 const MAX_RECOGNIZED = 10_000;
 
+/** Time after which the records of other links are removed, in milliseconds. */
+const MAX_AGE = 90 * 86_400_000;
+
 const DATABASE = 'landfall';
 const SOURCES = 'sources';
-const UPLOADED = 'landfall-uploaded';
+const RECORDS = 'landfall';
+const UPLOADED = `${RECORDS}-uploaded`;
 
 /**
  * @typedef {object} Record
@@ -105,7 +109,7 @@ export class Store {
    */
   constructor(endpoint, secret = '') {
     const scope = `${secret && `-${hashOf(secret)}`} ${new URL(endpoint).pathname} `;
-    this.#prefix = `landfall${scope}`;
+    this.#prefix = `${RECORDS}${scope}`;
     this.#uploadedPrefix = `${UPLOADED}${scope}`;
   }
 
@@ -113,16 +117,21 @@ export class Store {
   all() {
     this.#forgetOldest();
     const records = [...this.#unsaved.values()];
+    const others = [];
     for (const key of storedKeys()) {
-      const record = key.startsWith(this.#prefix) ? parse(localStorage.getItem(key)) : null;
-      if (record && !this.#unsaved.has(record.id)) records.push(record);
+      const record = key.startsWith(RECORDS) && !key.startsWith(UPLOADED) ? parse(localStorage.getItem(key)) : null;
+      if (!record || this.#unsaved.has(record.id)) continue;
+      if (key.startsWith(this.#prefix)) records.push(record);
+      // Its file is pruned by the next visit.
+      else if (record.added < Date.now() - MAX_AGE) localStorage.removeItem(key);
+      else others.push(record);
     }
     records.sort((a, b) => a.added - b.added);
     const excess = new Set(['finished', 'rejected'].flatMap((state) => (
       records.filter((record) => record.state === state).slice(0, -MAX_FINISHED)
     )));
     for (const record of excess) this.remove(record);
-    this.#copied = records.reduce((sum, { copied, size }) => sum + (copied ? size : 0), 0);
+    this.#copied = [...records, ...others].reduce((sum, { copied, size }) => sum + (copied ? size : 0), 0);
     return records.filter((record) => !excess.has(record));
   }
 

@@ -61,7 +61,7 @@ export class Row {
     for (const part of ['figure', 'folder', 'file', 'stem', 'tail', 'name', 'status']) this.#parts[part] = this.element.querySelector(`.${part}`);
     this.#parts.progress = this.element.querySelector('progress');
     this.#parts.folder.textContent = label.slice(0, label.length - record.name.length);
-    [, this.#parts.stem.textContent, this.#parts.tail.textContent] = NAME.exec(record.name);
+    [, this.#parts.stem.textContent, this.#parts.tail.textContent] = NAME.exec(record.name) ?? ['', record.name, ''];
     this.#parts.name.title = label;
     this.#parts.name.setAttribute('aria-label', label);
     this.#parts.progress.setAttribute('aria-label', label);

@@ -66,7 +66,7 @@ fn list(found: &[StoredEvent], query: &Query, json: bool) -> anyhow::Result<Exit
         print(&table(found, SystemTime::now()))?;
         let waits = |event: &StoredEvent| event.state == EventState::Pending && event.attempts == 0;
         if query.retrying && found.iter().any(waits) {
-            print("a failing receiver's events are tried one at a time, at least every 10 s\n")?;
+            print("a failing receiver's events are tried one at a time, after 10 s at most\n")?;
         }
         if found.len() == query.limit {
             let limit = query.limit;

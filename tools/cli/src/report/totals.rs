@@ -53,6 +53,7 @@ impl Totals {
     /// Counts a failed file, which takes its length out of the total.
     pub(super) fn fail(&mut self, length: Option<u64>) {
         self.failed += 1;
+        self.waiting = None;
         let rest = |all: u64| all.saturating_sub(length.unwrap_or_default());
         self.length = self.length.map(rest);
     }

@@ -228,7 +228,9 @@ impl Transfer {
             status,
         });
         report.error(&format!("{file}: {error}"));
-        report.show_totals();
+        if report.0.bars.is_some() {
+            report.show_totals();
+        }
     }
 
     /// Prints the URL of the file.

@@ -145,8 +145,7 @@ impl Grants {
         }
         let grant = self.client.grant(&self.url, &request).await;
         let grant = grant.map_err(|error| self.failure(error))?;
-        let missing = "the server granted the upload without a token";
-        let missing = || Failure::new(missing);
+        let missing = || Failure::new("the server granted the upload without a token");
         let token = secret("the grant", &grant.upload_token.ok_or_else(missing)?)?;
         Ok((HeaderName::from_static("upload-token"), token))
     }
@@ -154,8 +153,8 @@ impl Grants {
     /// Returns what helps the files that are not granted.
     pub(super) fn remedy(&self) -> &'static str {
         match self.is_link {
-            true => "ask the sender of the link for another one",
-            false => "another --key is needed",
+            true => "another link may be needed",
+            false => "another --key may be needed",
         }
     }
 

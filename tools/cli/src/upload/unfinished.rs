@@ -97,6 +97,7 @@ pub(super) async fn abort(
         report.message(&format!("removed {url}"));
         Ok::<_, Failure>(())
     };
+    let mut result = Ok(());
     for target in targets {
         let text = target.to_string_lossy();
         let url = value::url(&text).ok();
@@ -118,13 +119,17 @@ pub(super) async fn abort(
             _ => {}
         }
         for upload in matching {
-            for url in upload.parts.iter().chain(&upload.url) {
-                terminate(url).await?;
-            }
-            store.remove(&upload.name).map_err(state_failure)?;
+            let remove = async {
+                for url in upload.parts.iter().chain(&upload.url) {
+                    terminate(url).await?;
+                }
+                store.remove(&upload.name).map_err(state_failure)
+            };
+            // A failure does not keep the others.
+            result = result.and(remove.await);
         }
     }
-    Ok(ExitCode::SUCCESS)
+    result.map(|()| ExitCode::SUCCESS)
 }
 
 fn store() -> Result<FileFingerprints, Failure> {

@@ -132,7 +132,7 @@ fn what_helps_after_a_denial_is_not_the_same_command() {
     let endpoint = server.endpoint();
     let full = endpoint.replace("files/", "#token=lfk_right");
     let revoked = full.replace("right", "revoked");
-    let link = "ask the sender of the link for another one";
+    let link = "another link may be needed";
     let other = "credentials that the server accepts are needed";
     for (target, flags, status, next) in [
         (&full, &[][..], 0, link),
@@ -141,7 +141,7 @@ fn what_helps_after_a_denial_is_not_the_same_command() {
             &endpoint,
             &["--key", "lfk_right"],
             0,
-            "another --key is needed",
+            "another --key may be needed",
         ),
         (&endpoint, &["--bearer", "wrong"], 401, other),
     ] {
