@@ -113,7 +113,7 @@ export class Store {
     this.#uploadedPrefix = `${UPLOADED}${scope}`;
   }
 
-  /** Returns all records, oldest first; removes those that are not open and hashes of uploaded files beyond the limits. */
+  /** Returns all records, oldest first; removes what is beyond the limits. */
   all() {
     this.#forgetOldest();
     const records = [...this.#unsaved.values()];
