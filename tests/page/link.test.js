@@ -48,7 +48,7 @@ test('a link without further files accepts one again after one was cancelled', a
   await tab.locator('#tagline', { hasText: full }).waitFor();
   await visitor.row('third.bin').is('done');
   assert.equal(await tab.locator('#drop').isHidden(), true);
-  // What was rejected stays in the list, and is not requested again.
+  // Rejected files stay in the list, and are not requested again.
   await visitor.row('second.bin').is('rejected');
   assert.equal(await visitor.row('second.bin').status(), full);
   await tab.locator('#overall', { hasText: /^1 of 2 files uploaded · 1 failed$/ }).waitFor();
@@ -103,7 +103,7 @@ test('files that were added for one link wait for it: no other link gets or show
   await again.leave();
 });
 
-test('a server that takes no links says so in place of ignoring what the link limits', async () => {
+test('a server that takes no links has a note about it, and does not ignore the limits of the link', async () => {
   const open = await Landfall.start();
   try {
     const visitor = await Visitor.open(browser, `${open.page}#token=lfk_abc`);

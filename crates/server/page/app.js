@@ -30,9 +30,6 @@ const MAX_UNFOLDED = 5;
 /** Time until a link that should have ended by this clock is read again, in milliseconds. */
 const LINK_INTERVAL = 60_000;
 
-/** Maximum delay of a timer, in milliseconds. */
-const MAX_TIMEOUT = 2 ** 31 - 1;
-
 /** Maximum number of names in a note. */
 const MAX_NAMES = 3;
 
@@ -64,7 +61,9 @@ let sizeError = 'error_size';
 /** The text if the upload link accepts no more files. */
 let full = '';
 /** Whether the upload link may have changed since it was read, and whether it is being read. */
-let [isLinkStale, isReadingLink, linkTimer] = [false, false, 0];
+let [isLinkStale, isReadingLink] = [false, false];
+/** When the upload link is read again, because it has ended: milliseconds since 1970. */
+let linkDue = Infinity;
 let requiresToken = byId('main').dataset.tokenEndpoint !== '';
 
 const store = new Store(endpoint, link?.secret);
@@ -265,13 +264,14 @@ function onItemChange(item, before) {
   else offline.delete(item);
   if (offline.size < wasOffline) context.queue.next();
   if (state === before) return;
+  const fails = state === 'failed' && before !== 'restoring';
   // Announce only the first retry; `checking` precedes the next ones.
   if (state === 'waiting' && before === 'uploading') announce(text('heard_waiting', { name, message }));
   else if (state === 'done' && before !== 'restoring') announce(text('heard_done', { name }));
-  else if ((state === 'failed' && before !== 'restoring') || (state === 'rejected' && before === 'creating')) announce(text('heard_failed', { name, message }));
+  else if (fails || (state === 'rejected' && before === 'creating')) announce(text('heard_failed', { name, message }));
   else if (state === 'paused' && before !== 'restoring') announce(text('heard_paused', { name }));
   // It was granted or denied, or may no longer count as a file of the link.
-  if (['creating', 'removing'].includes(before) || (state === 'failed' && before !== 'restoring')) isLinkStale = true;
+  if (['creating', 'removing'].includes(before) || fails) isLinkStale = true;
   scheduleRefresh();
 }
 
@@ -313,7 +313,7 @@ function tick() {
   }
   overall.tick(Array.from(items, (item) => item.snapshot()), now);
   refresh();
-  if (link && isLinkStale && !isReadingLink && !requiresToken) showLink();
+  if (link && (isLinkStale || Date.now() >= linkDue) && !isReadingLink && !requiresToken) showLink();
 }
 
 /** The network may be back, and others may have used the link. */
@@ -403,13 +403,12 @@ function restore() {
 
 /** Shows the name and the limits of the upload link. Without a connection, the first upload will tell. */
 async function showLink() {
-  [isLinkStale, isReadingLink] = [false, true];
-  clearTimeout(linkTimer);
+  [isLinkStale, isReadingLink, linkDue] = [false, true, Infinity];
   try {
     const { name, maxSize: max, end, full: fullNow, limits } = await link.describe();
-    // It is read again when it has ended, by a clock that may differ from the server's.
-    const left = Date.parse(end) - Date.now() + 1000;
-    if (end) linkTimer = setTimeout(() => { isLinkStale = true; }, left > 0 ? Math.min(left, MAX_TIMEOUT) : LINK_INTERVAL);
+    const ended = Date.parse(end) + 1000;
+    // This clock may differ from the server's.
+    if (end) linkDue = ended > Date.now() ? ended : Date.now() + LINK_INTERVAL;
     document.querySelector('h1').textContent = name;
     if (fullNow || limits) byId('tagline').textContent = fullNow || limits;
     if (max !== null && max < (maxSize ?? Infinity)) [maxSize, sizeError] = [max, 'error_size_link'];

@@ -40,7 +40,7 @@ export function number(value, options = {}) {
   return value.toLocaleString(locale, options);
 }
 
-/** Formats the day of a time: milliseconds since 1970, or RFC 3339. */
+/** Formats the day of a time (milliseconds since 1970, or RFC 3339), and more with options of `Intl`. */
 export function day(time, options = {}) {
   return new Date(time).toLocaleString(locale, { dateStyle: 'medium', ...options });
 }

@@ -182,7 +182,7 @@ export class Item {
       return;
     }
     const latest = this.#context.store.get(this.record.id);
-    if (!latest || !isOpen(latest)) {
+    if (!isOpen(latest)) {
       this.record = latest ?? this.record;
       this.#releaseLock();
       if (latest?.state === 'rejected') this.#set('rejected', latest.reason);

@@ -47,9 +47,9 @@ const UPLOADED = `${RECORDS}-uploaded`;
  * @property {string} [path] see `Record`
  */
 
-/** Returns whether an upload may continue. */
-export function isOpen({ state }) {
-  return !['finished', 'rejected'].includes(state);
+/** Returns whether there is a record, and its upload may continue. @param {Record | null} record */
+export function isOpen(record) {
+  return record !== null && !['finished', 'rejected'].includes(record.state);
 }
 
 /** Returns whether a file may be that of a record, by name, size and date. */
@@ -113,7 +113,7 @@ export class Store {
     this.#uploadedPrefix = `${UPLOADED}${scope}`;
   }
 
-  /** Returns all records, oldest first; removes what is beyond the limits. */
+  /** Returns all records, oldest first; removes those beyond the limits. */
   all() {
     this.#forgetOldest();
     const records = [...this.#unsaved.values()];
@@ -214,7 +214,7 @@ export class Store {
   }
 
   async #saveSource(record, file, handle) {
-    const isNeeded = () => isOpen(this.get(record.id) ?? { state: 'finished' });
+    const isNeeded = () => isOpen(this.get(record.id));
     const copied = !handle && file.size <= Math.min(MAX_COPY, MAX_COPIES - this.#copied);
     if (!handle && !copied || !isNeeded()) return false;
     if (copied) this.#copied += file.size;

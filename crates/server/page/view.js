@@ -29,8 +29,7 @@ const BUTTONS = {
 };
 
 /**
- * A name in two parts, neither of which ends or begins within an emoji: the first one is cut if there is too little space, so that the
- * extension stays.
+ * A name in two parts: the first one is cut if there is too little space, so that the extension stays. No emoji is divided.
  */
 const NAME = /^(.*?)(?<!\u200d)((?:(?![\u200d\p{M}\p{Emoji_Modifier}])\S.{0,5})?(?:\.[^.]{1,10})?)$/su;
 

@@ -175,7 +175,7 @@ fn parse_v2(hook: HookName, output: &Output) -> Result<HookResponse, DeliveryErr
     if !output.status.success() {
         let (code, printed) = (code(output.status), excerpt(&output.stdout));
         let printed = match printed.is_empty() {
-            true => "no output; what it wrote to standard error is in the log of the server",
+            true => "no output; its standard error, if any, is in the log of the server",
             false => &printed,
         };
         let text = format!("unexpected return code {code} from hook endpoint: {printed}");

@@ -337,7 +337,7 @@ impl Events {
         Ok(rows.iter().map(group).collect::<Result<_, _>>()?)
     }
 
-    /// Retries events at once, for as long as new ones. Those that have failed still count as such.
+    /// Retries events at once, for as long as new ones. Pending ones that have failed still count as such.
     ///
     /// Deliveries that a server has claimed are not changed.
     pub async fn retry(&self, selection: &EventSelection) -> Result<Changed, OutboxError> {

@@ -58,7 +58,7 @@ async fn binaries_and_symlinks_work() {
     let why = ignored(hooks.deliver(HookName::PreCreate).await);
     assert_eq!(why, "unknown field Type, Event");
     let text = sentence(hooks.deliver(HookName::PreFinish).await);
-    let silent = "no output; what it wrote to standard error is in the log of the server";
+    let silent = "no output; its standard error, if any, is in the log of the server";
     assert_eq!(
         text,
         format!("unexpected return code 1 from hook endpoint: {silent}")
