@@ -1,5 +1,5 @@
-// The tests of the page that run in Firefox as well; LANDFALL_LONG=1 for all of them.
+// The tests of the page that a long run repeats in Firefox.
 
 process.env.BROWSER = 'firefox';
-const names = process.env.LANDFALL_LONG ? ['access', 'many', 'resume', 'upload'] : ['upload'];
+const names = ['access', 'many', 'resume', 'upload'];
 for (const name of names) await import(`./${name}.test.js`);
