@@ -29,6 +29,8 @@ pub(crate) fn command(program: &str) -> Command {
     let header = "Field of all requests, such as 'Authorization: Bearer …'; repeatable";
     let slow = "Also send bodies that pause, or last, this long, such as 5m";
     let wait = "Longest wait for a connection or a response [default: 30s]";
+    let upstream =
+        "URL of the server without the proxies, to see whether they drop interim responses";
     let size = "Size of the largest request body [default: 64MiB]";
     let proxy = Command::new("proxy")
         .about("Check the proxies in front of a server")
@@ -45,6 +47,7 @@ pub(crate) fn command(program: &str) -> Command {
             parsed("response-timeout", "TIME", wait, value::duration),
             parsed("size", "SIZE", size, value::size),
             parsed("slow", "TIME", slow, value::duration),
+            parsed("upstream", "URL", upstream, value::public_url),
         ])
         .after_long_help(EXAMPLES.replace("PROGRAM", program));
     Command::new("doctor")
@@ -87,6 +90,7 @@ fn options(matches: &ArgMatches) -> Option<proxy::Options> {
         size: get(matches, "size").unwrap_or(64 << 20),
         slow: get(matches, "slow"),
         timeout: get(matches, "response-timeout").unwrap_or(Duration::from_secs(30)),
+        upstream: get(matches, "upstream"),
     })
 }
 
@@ -113,6 +117,7 @@ mod tests {
             "--slow",
             "2m",
             "--response-timeout=1s",
+            "--upstream=http://10.0.0.1:8080/files/",
         ])
         .unwrap();
         assert_eq!(options.endpoint.as_str(), "https://example.com/files/");
@@ -122,6 +127,8 @@ mod tests {
         assert_eq!(options.size, 5 << 20);
         assert_eq!(options.slow, Some(Duration::from_secs(120)));
         assert_eq!(options.timeout, Duration::from_secs(1));
+        let upstream = options.upstream.map(String::from);
+        assert_eq!(upstream.as_deref(), Some("http://10.0.0.1:8080/files/"));
     }
 
     #[test]

@@ -37,6 +37,17 @@ impl std::fmt::Debug for Context {
 }
 
 impl Context {
+    /// Returns the same means with another client.
+    pub(crate) fn with(&self, client: Client) -> Self {
+        Self {
+            options: std::sync::Arc::clone(&self.options),
+            server: std::sync::Arc::clone(&self.server),
+            draft: std::sync::Arc::clone(&self.draft),
+            client,
+            check_id: self.check_id,
+        }
+    }
+
     pub(crate) fn endpoint(&self) -> &Url {
         &self.options.endpoint
     }

@@ -13,11 +13,13 @@ use crate::checks;
 use crate::cleanup::{CleanupResult, remove_created};
 use crate::client::{Client, ClientError, INTEROP_VERSION, Request};
 use crate::context::Context;
-use crate::dialect::DraftCell;
+use crate::dialect::{DraftCell, NEWEST};
 use crate::options::Options;
 use crate::requirement::{CheckResult, Finding, Protocol};
 
 const CHAOS_FACTOR: u32 = 10;
+/// The interop version that most servers accept: the newest one of tusd, and that of Apple's clients.
+const WIDEST: u8 = 6;
 
 /// The result of one check.
 #[derive(Clone, Debug)]
@@ -120,8 +122,8 @@ async fn discover(client: &Client, options: &Options) -> Result<Capabilities, Cl
     let request = Request::new("OPTIONS", &options.endpoint);
     let mut server = Capabilities::from_options(&client.send(&request).await?);
     if !server.protocols.contains(&Protocol::Draft) {
-        // tusd shows the limits only to clients of a version that it accepts. Its newest is 6.
-        let request = request.field(INTEROP_VERSION, 6);
+        // tusd shows the limits only to clients of a version that it accepts.
+        let request = request.field(INTEROP_VERSION, WIDEST);
         let limits = client.send(&request).await?;
         let shown = Capabilities::from_options(&limits).protocols;
         server.protocols.extend(shown);
@@ -131,11 +133,34 @@ async fn discover(client: &Client, options: &Options) -> Result<Capabilities, Cl
         return Ok(server);
     }
     server.protocols.extend(&options.expected_protocols);
+    if !server.protocols.contains(&Protocol::Draft) && creates_by_draft(client, options).await {
+        // OPTIONS has to show the limits; its checks report that they are missing.
+        server.protocols.insert(Protocol::Draft);
+    }
     if server.protocols.is_empty() {
         // A server without a usable OPTIONS fails the checks of tus.
         server.protocols.insert(Protocol::Tus);
     }
     Ok(server)
+}
+
+/// Returns whether a creation of the draft gets a response with its fields: servers of tus may create an upload, too.
+async fn creates_by_draft(client: &Client, options: &Options) -> bool {
+    for version in [NEWEST, WIDEST] {
+        let request = Request::new("POST", &options.endpoint)
+            .field(INTEROP_VERSION, version)
+            .field("Upload-Complete", "?0")
+            .field("Upload-Length", 1)
+            .body([]);
+        let Ok(response) = client.send(&request).await else {
+            return false;
+        };
+        let mut fields = [INTEROP_VERSION, "Upload-Complete", "Upload-Limit"].into_iter();
+        if response.is_success() && fields.any(|name| response.field(name).is_some()) {
+            return true;
+        }
+    }
+    false
 }
 
 async fn run_check(

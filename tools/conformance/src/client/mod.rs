@@ -85,7 +85,7 @@ struct Shared {
     timeout: Duration,
     tls: Option<TlsConnector>,
     version: HttpVersion,
-    created: CreatedUploads,
+    created: Arc<CreatedUploads>,
     /// The server was there, and could not be reached again.
     is_lost: AtomicBool,
 }
@@ -107,22 +107,51 @@ impl Client {
         timeout: Duration,
         version: HttpVersion,
     ) -> Result<Self, ClientError> {
-        let tls = (endpoint.scheme() == "https")
-            .then(|| tls(&[version]))
-            .transpose()?;
+        let shared = Shared {
+            endpoint: endpoint.clone(),
+            given,
+            timeout,
+            tls: tls_for(endpoint, version)?,
+            version,
+            created: Arc::default(),
+            is_lost: AtomicBool::new(false),
+        };
         Ok(Self {
-            shared: Arc::new(Shared {
-                endpoint: endpoint.clone(),
-                given,
-                timeout,
-                tls,
-                version,
-                created: CreatedUploads::default(),
-                is_lost: AtomicBool::new(false),
-            }),
+            shared: Arc::new(shared),
             transcript: Arc::default(),
             waits: false,
         })
+    }
+
+    /// Returns a client of another endpoint or version, with the same fields, list of uploads and transcript.
+    pub(crate) fn of(&self, endpoint: &Url, version: HttpVersion) -> Result<Self, ClientError> {
+        let shared = Shared {
+            endpoint: endpoint.clone(),
+            given: self.shared.given.clone(),
+            timeout: self.shared.timeout,
+            tls: tls_for(endpoint, version)?,
+            version,
+            created: Arc::clone(&self.shared.created),
+            is_lost: AtomicBool::new(false),
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+            transcript: Arc::clone(&self.transcript),
+            waits: false,
+        })
+    }
+
+    /// Returns a client of HTTP/2 if the server offers it: by ALPN, or without TLS by prior knowledge.
+    pub(crate) async fn over_http2(&self, endpoint: &Url) -> Result<Option<Self>, ClientError> {
+        let client = self.of(endpoint, HttpVersion::Http2)?;
+        let is_offered = match endpoint.scheme() {
+            "https" => self.selects_http2(endpoint).await.unwrap_or(false),
+            _ => {
+                let request = Request::new("OPTIONS", endpoint);
+                client.send(&request).await.is_ok()
+            }
+        };
+        Ok(is_offered.then_some(client))
     }
 
     /// Returns a client with an empty transcript, which waits for the server if it restarts.
@@ -273,6 +302,12 @@ async fn secure(tls: &TlsConnector, url: &Url) -> Result<TlsStream<TcpStream>, C
     let name = ServerName::try_from(host).map_err(tls_error)?;
     let connected = tls.connect(name, open(url).await?).await;
     connected.map_err(tls_error)
+}
+
+/// Returns the configuration of TLS for an endpoint; `None` without TLS.
+fn tls_for(endpoint: &Url, version: HttpVersion) -> Result<Option<TlsConnector>, ClientError> {
+    let is_secure = endpoint.scheme() == "https";
+    is_secure.then(|| tls(&[version])).transpose()
 }
 
 fn tls_error(error: impl ToString) -> ClientError {

@@ -1,14 +1,17 @@
 //! The IETF draft: its fields, and 104 (Upload Resumption Supported), an interim response.
 //!
-//! A proxy may take a 104 for the final response. The next response of the connection then belongs to an
-//! older request.
+//! A proxy may drop a 104, which the other versions of HTTP and the server itself show. It may also take a 104 for the
+//! final response; the next response of the connection then belongs to an older request.
 
 use std::time::Duration;
 
+use url::Url;
+
 use super::{
-    Connection, Content, Doctor, Finding, METADATA, Request, Response, creation, describe,
+    Client, Connection, Content, Doctor, Finding, METADATA, Request, Response, creation, describe,
 };
 use crate::client::INTEROP_VERSION as VERSION_FIELD;
+use crate::options::HttpVersion;
 
 /// The version of Apple's clients, which other servers than Landfall accept, too.
 const INTEROP_VERSION: &str = "6";
@@ -21,6 +24,15 @@ static ZEROS: [u8; PART] = [0; PART];
 const INTERIM_TIMEOUT: Duration = Duration::from_secs(3);
 
 const INTERIM_ADVICE: &str = "turn off interim responses in the server, or use a proxy that passes them (nginx passes only 103)";
+
+const DROP_ADVICE: &str = "use a proxy that passes 104 (HAProxy, Caddy, Traefik without fastProxy; nginx passes only 103), or let clients \
+     create uploads with Upload-Complete: ?0 before they send content: without a 104, a file that is sent in one request cannot be resumed";
+
+/// What proxies add to a request. A server may send no interim responses to requests that have it.
+const FORWARDED: [(&str, &str); 2] = [
+    ("Via", "1.1 landfall-doctor"),
+    ("X-Forwarded-For", "192.0.2.1"),
+];
 
 /// The time at which a 104 arrives: before the content is sent, or after.
 enum Arrival {
@@ -42,7 +54,9 @@ pub(super) async fn run(doctor: &mut Doctor<'_>) {
 
 async fn create(doctor: &mut Doctor<'_>, connection: &mut Connection) {
     const CHECK: &str = "interim responses";
-    let (announcement, result) = exchange(doctor, connection).await;
+    let url = doctor.url.clone();
+    let (announcement, result) = exchange(doctor, connection, &url, &[]).await;
+    let is_announced = announcement.is_some();
     if announcement.is_none() || result.is_ok() {
         let finding = draft(&result, doctor.has_draft());
         doctor.add(finding);
@@ -50,10 +64,7 @@ async fn create(doctor: &mut Doctor<'_>, connection: &mut Connection) {
     let finding = match (announcement, &result) {
         (None, Err(_)) => return,
         (None, Ok(response)) if !response.is_success() => return,
-        (None, Ok(_)) => Finding::info(
-            CHECK,
-            "no 104 arrives: the server sends none, or the proxy drops it",
-        ),
+        (None, Ok(_)) => missing(doctor).await,
         (Some((_, interim)), Ok(_)) if interim.field(VERSION_FIELD).is_none() => {
             let text = format!("104 arrives without {VERSION_FIELD}, and clients ignore it");
             Finding::warn(CHECK, text).advise(creation::FIELDS_ADVICE)
@@ -71,6 +82,10 @@ async fn create(doctor: &mut Doctor<'_>, connection: &mut Connection) {
         }
     };
     doctor.add(finding);
+    if is_announced && result.is_ok() && over_http2(doctor).await == Some(false) {
+        let text = "104 arrives over HTTP/1.1, but not over HTTP/2: the proxy drops it there";
+        doctor.add(Finding::warn(CHECK, text).advise(DROP_ADVICE));
+    }
     if let Ok(response) = result {
         if response.is_success() && doctor.has_draft() {
             version(doctor).await;
@@ -80,19 +95,83 @@ async fn create(doctor: &mut Doctor<'_>, connection: &mut Connection) {
     }
 }
 
+/// Finds out whether a 104 that does not arrive was sent.
+async fn missing(doctor: &Doctor<'_>) -> Finding {
+    const CHECK: &str = "interim responses";
+    if over_http2(doctor).await == Some(true) {
+        let text = "104 arrives over HTTP/2, but not over HTTP/1.1: the proxy drops it there";
+        return Finding::warn(CHECK, text).advise(DROP_ADVICE);
+    }
+    let Some(upstream) = &doctor.options.upstream else {
+        let text = "no 104 arrives: the server sends none, or the proxy drops it";
+        return Finding::info(CHECK, text)
+            .advise("--upstream with the URL of the server itself tells which");
+    };
+    let to_server = async |fields: &[(&str, &str)]| {
+        let client = doctor.client.of(upstream, HttpVersion::Http1);
+        let client = client.map_err(|error| doctor.error(&error))?;
+        is_announced(doctor, &client, upstream, fields).await
+    };
+    match (to_server(&FORWARDED).await, to_server(&[]).await) {
+        (Ok(true), _) => {
+            let text = "the server sends 104, and the proxy drops it";
+            Finding::warn(CHECK, text).advise(DROP_ADVICE)
+        }
+        (Ok(false), Ok(true)) => {
+            let text = "the server sends 104, but none to requests that have passed a proxy";
+            let advice = "if all proxies pass 104 (nginx does not), turn it on (Landfall: --rufh-104 on), and check again";
+            Finding::info(CHECK, text).advise(advice)
+        }
+        (Ok(false), Ok(false)) => Finding::info(CHECK, "the server sends no 104"),
+        (Err(error), _) | (_, Err(error)) => {
+            let text = format!("no 104 arrives, and the server at {upstream} fails: {error}");
+            Finding::warn(CHECK, text)
+        }
+    }
+}
+
+/// Returns whether a 104 arrives over HTTP/2; `None` if the proxy offers no HTTP/2, or the creation fails.
+async fn over_http2(doctor: &Doctor<'_>) -> Option<bool> {
+    let client = doctor.client.over_http2(&doctor.url).await.ok()??;
+    let announced = is_announced(doctor, &client, &doctor.url, &[]).await;
+    announced.ok()
+}
+
+/// Returns whether a 104 announces an upload that is created with these fields. An error is no creation.
+async fn is_announced(
+    doctor: &Doctor<'_>,
+    client: &Client,
+    url: &Url,
+    fields: &[(&str, &str)],
+) -> Result<bool, String> {
+    let connected = client.connect(url).await;
+    let mut connection = connected.map_err(|error| doctor.error(&error))?;
+    let (announcement, result) = exchange(doctor, &mut connection, url, fields).await;
+    let response = result?;
+    match response.is_success() {
+        true => Ok(announcement.is_some()),
+        false => Err(describe(&response)),
+    }
+}
+
 /// Sends a creation in two parts, without the last byte; returns the first 104, and the final response.
 async fn exchange(
     doctor: &Doctor<'_>,
     connection: &mut Connection,
+    url: &Url,
+    fields: &[(&str, &str)],
 ) -> (Option<(Arrival, Response)>, Result<Response, String>) {
     let length = 2 * PART as u64;
-    let request = Request::new("POST", &doctor.url)
+    let mut request = Request::new("POST", url)
         .field(VERSION_FIELD, INTEROP_VERSION)
         .field("Upload-Complete", "?0")
         .field("Upload-Length", length + 1)
         .field("Content-Type", "application/octet-stream")
         .field("Upload-Metadata", METADATA)
         .content(Content::Declared(length));
+    for (name, value) in fields {
+        request = request.field(name, value);
+    }
     if let Err(error) = doctor.start(connection, request).await {
         return (None, Err(error));
     }

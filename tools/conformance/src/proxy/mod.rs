@@ -45,6 +45,8 @@ pub struct Options {
     pub slow: Option<Duration>,
     /// Longest wait for a connection or a response.
     pub timeout: Duration,
+    /// URL of the server without the proxies, to compare with.
+    pub upstream: Option<Url>,
 }
 
 /// Runs all checks until the future `interrupted` ends, and removes their uploads. `observe` receives each finding when it

@@ -136,6 +136,18 @@ const MUTANTS: &[(Mutant, &str)] = &[
         "tus/interruption/close-keeps-data",
     ),
     (
+        Mutant::InterruptedDataIsDropped,
+        "tus/interruption/acknowledged-bytes-are-kept",
+    ),
+    (
+        Mutant::InterruptedRequestIsForgotten,
+        "tus/interruption/reported-bytes-are-kept",
+    ),
+    (
+        Mutant::RejectionForgetsData,
+        "tus/patch/rejected-requests-keep-the-offset",
+    ),
+    (
         Mutant::InterruptedDataIsDamaged,
         "tus/interruption/resume-after-close",
     ),

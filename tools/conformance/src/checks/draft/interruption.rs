@@ -26,6 +26,8 @@ draft_checks! {
         "An append of unknown length does not complete the upload without the last chunk." => missing_last_chunk;
     Should "draft/interruption/bytes-of-a-cut-append-are-kept", APPEND,
         "Bytes of an append that was cut are kept." => bytes_are_kept;
+    Must "draft/interruption/reported-bytes-are-kept", OFFSET,
+        "Bytes that HEAD reported during an append are kept when the append is cut." => reported_bytes_are_kept;
     Must "draft/interruption/offset-does-not-decrease", OFFSET,
         "The offset does not decrease from one interruption to the next." => does_not_decrease;
     Must "draft/interruption/cut-creation-can-be-resumed", CREATION,
@@ -140,6 +142,27 @@ async fn bytes_are_kept(d: &Draft<'_>) -> CheckResult {
     sleep(SETTLE).await;
     let offset = expect_range(d, &url, d.unit(), 2 * d.unit()).await?;
     ensure!(offset > d.unit() as u64, "no byte of the append is kept")
+}
+
+async fn reported_bytes_are_kept(d: &Draft<'_>) -> CheckResult {
+    let (data, unit) = (d.data(3)?, d.unit());
+    for how in [Disconnect::Close, Disconnect::Reset] {
+        let url = d.create_for(&data).await?;
+        let connection = start_append(d, &url, &data, 2 * unit, true).await?;
+        let reported = d.expect_incomplete(&url).await?.offset;
+        cut(connection, how).await;
+        // A server may notice the cut after the next HEAD.
+        for _ in 0..2 {
+            let offset = d.expect_incomplete(&url).await?.offset;
+            ensure!(
+                offset >= reported,
+                "HEAD reported {reported}, and {offset} after the append was cut"
+            )?;
+            sleep(SETTLE).await;
+        }
+        d.resume(&url, &data).await?;
+    }
+    Ok(())
 }
 
 async fn does_not_decrease(d: &Draft<'_>) -> CheckResult {

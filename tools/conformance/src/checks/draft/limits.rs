@@ -43,6 +43,8 @@ draft_checks! {
         "min-append-size does not apply to a creation without content." => empty_creation;
     Must "draft/limits/limits-of-contents-are-reported", CREATION, [8..],
         "Contents that the Upload-Limit of an upload allows are not rejected for their size." => contents_within_limits;
+    Must "draft/limits/limits-of-an-upload-are-reported", CREATION, [8..],
+        "Limits of an upload are in the Upload-Limit of its creation, of its 104 and of HEAD, each as far as it applies." => limits_of_upload;
     Should "draft/limits/limit-of-the-size-is-reported", LIMITS, [9..],
         "A server that rejects an upload for its size reports max-size." => size_limit_is_reported;
     Should "draft/limits/lifetime-is-not-shortened", LIMITS, [7..],
@@ -71,21 +73,36 @@ async fn larger_upload(d: &Draft<'_>) -> CheckResult {
     d.send(above_max_size(d)?).await?.expect_rejection()
 }
 
-fn expect_limits(response: &Response) -> CheckResult {
+/// Fails unless a rejection reports the limit that is its reason.
+fn expect_limit(response: &Response, key: &str) -> CheckResult {
     if response.is_success() {
         return skip("the server does not enforce the limit");
     }
-    let limits = Limits::parse(response)?;
-    ensure!(limits.is_some(), "the response has no Upload-Limit")
+    let limits = Limits::parse(response)?.unwrap_or_default();
+    ensure!(
+        limits.get(key).is_some(),
+        "the response has no Upload-Limit with {key}"
+    )
 }
 
 async fn larger_upload_has_limits(d: &Draft<'_>) -> CheckResult {
-    expect_limits(&d.send(above_max_size(d)?).await?)
+    expect_limit(&d.send(above_max_size(d)?).await?, "max-size")
 }
 
 async fn larger_unknown(d: &Draft<'_>) -> CheckResult {
     let max = d.limits().required("max-size")?;
     d.context.needs_size(max)?;
+    match rejection_above(d, max).await? {
+        Some(response) => response.expect_rejection(),
+        None => fail(format!(
+            "{} bytes are accepted, and max-size is {max}",
+            max + 1
+        )),
+    }
+}
+
+/// Sends one byte more than `max` to an upload of unknown length; returns the rejection.
+async fn rejection_above(d: &Draft<'_>, max: u64) -> CheckResult<Option<Response>> {
     let most = d
         .limits()
         .get("max-append-size")
@@ -99,13 +116,10 @@ async fn larger_unknown(d: &Draft<'_>) -> CheckResult {
         let response = d.send(request).await?;
         offset += piece.len();
         if !response.is_success() {
-            response.expect_rejection()?;
-            return Ok(());
+            return Ok(Some(response));
         }
     }
-    fail(format!(
-        "{offset} bytes are accepted, and max-size is {max}"
-    ))
+    Ok(None)
 }
 
 async fn largest_content(d: &Draft<'_>) -> CheckResult {
@@ -131,7 +145,7 @@ async fn larger_content(d: &Draft<'_>) -> CheckResult {
 }
 
 async fn larger_content_has_limits(d: &Draft<'_>) -> CheckResult {
-    expect_limits(&send_larger_content(d).await?.1)
+    expect_limit(&send_larger_content(d).await?.1, "max-append-size")
 }
 
 async fn resumable_after_larger_content(d: &Draft<'_>) -> CheckResult {
@@ -172,7 +186,7 @@ async fn smaller_content(d: &Draft<'_>) -> CheckResult {
 }
 
 async fn smaller_content_has_limits(d: &Draft<'_>) -> CheckResult {
-    expect_limits(&send_smaller_content(d).await?)
+    expect_limit(&send_smaller_content(d).await?, "min-append-size")
 }
 
 async fn last_content_may_be_smaller(d: &Draft<'_>) -> CheckResult {
@@ -216,16 +230,73 @@ async fn contents_within_limits(d: &Draft<'_>) -> CheckResult {
     Ok(())
 }
 
+/// A response may lack a limit of OPTIONS only if it does not apply to the upload.
+async fn limits_of_upload(d: &Draft<'_>) -> CheckResult {
+    let keys = ["max-size", "max-append-size"];
+    let known = keys.map(|key| d.limits().get(key).filter(|limit| *limit < MAX_INTEGER));
+    if known == [None; 2] {
+        return skip("the server reports no max-size and no max-append-size");
+    }
+    let data = d.data(2)?;
+    let response = d.send(d.creation(b"", false)).await?;
+    let url = d.context.location(&response)?;
+    let mut heads = vec![
+        ("the response to the creation", response),
+        ("the response to HEAD", d.head(&url).await?),
+    ];
+    match d.announced(d.creation(b"", false), &data, d.unit()).await {
+        Ok((started, _)) => {
+            let mut interim = started.interim.into_iter();
+            let named = interim.find(|head| head.field("Location").is_some());
+            heads.extend(named.map(|head| ("the 104", head)));
+        }
+        Err(Finding::Skipped(_)) => {}
+        Err(finding) => return Err(finding),
+    }
+    for (key, limit) in keys.into_iter().zip(known) {
+        let Some(limit) = limit else { continue };
+        let mut without = Vec::new();
+        for (name, head) in &heads {
+            let limits = Limits::parse(head)?.unwrap_or_default();
+            if limits.get(key).is_none_or(|other| other > limit) {
+                without.push(*name);
+            }
+        }
+        ensure!(
+            without.is_empty() || !is_enforced(d, key, limit).await?,
+            "{key} is {limit}, and is not in {}",
+            without.join(", ")
+        )?;
+    }
+    Ok(())
+}
+
+/// Returns whether an upload of unknown length is rejected beyond this limit.
+async fn is_enforced(d: &Draft<'_>, key: &str, limit: u64) -> CheckResult<bool> {
+    if key == "max-append-size" {
+        return Ok(send_larger_content(d).await?.1.status == 413);
+    }
+    let url = d.create_deferred().await?;
+    let request = d.append(&url, 0, b"", false);
+    let response = d.send(request.field("Upload-Length", limit + 1)).await?;
+    if response.status == 413 || d.context.needs_size(limit).is_err() {
+        return Ok(response.status == 413);
+    }
+    let rejection = rejection_above(d, limit).await?;
+    Ok(rejection.is_some_and(|response| response.status == 413))
+}
+
 async fn size_limit_is_reported(d: &Draft<'_>) -> CheckResult {
     let request = d.creation(b"", false).field("Upload-Length", MAX_INTEGER);
     let response = d.send(request).await?;
-    if response.status != 413 {
+    if !matches!(response.status, 400 | 413) {
         return skip("the server has no limit of the size");
     }
     let rejection = Limits::parse(&response)?.unwrap_or_default();
     ensure!(
         rejection.get("max-size").is_some() && d.limits().get("max-size").is_some(),
-        "the creation is 413, but no max-size is reported by it and by OPTIONS"
+        "the creation is {}, but no max-size is reported by it and by OPTIONS",
+        response.status
     )
 }
 

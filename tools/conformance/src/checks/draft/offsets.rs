@@ -5,7 +5,7 @@ use url::Url;
 use super::requests::Draft;
 use super::{APPEND, OFFSET, draft_checks};
 use crate::client::Response;
-use crate::dialect::fields::integer;
+use crate::dialect::fields::{digest_field, integer};
 use crate::requirement::{CheckResult, ensure};
 
 draft_checks! {
@@ -23,6 +23,8 @@ draft_checks! {
         "A response with 409 has Upload-Complete: ?0." => is_not_complete;
     Must "draft/offsets/409-changes-nothing", OFFSET,
         "An append at another offset does not change the upload." => changes_nothing;
+    Must "draft/offsets/rejected-appends-keep-the-offset", OFFSET,
+        "Appends that are rejected for any reason do not lower the offset." => rejected_keep_the_offset;
     Must "draft/offsets/last-append-at-another-offset-does-not-complete", OFFSET,
         "The last append at another offset is 409, and does not complete the upload." => last_at_another;
     Must "draft/offsets/repeated-append-is-409", APPEND,
@@ -100,6 +102,41 @@ async fn changes_nothing(d: &Draft<'_>) -> CheckResult {
         d.expect_offset(&url, unit).await?;
     }
     d.resume(&url, &data).await
+}
+
+async fn rejected_keep_the_offset(d: &Draft<'_>) -> CheckResult {
+    let (url, data) = upload(d).await?;
+    let unit = d.unit();
+    let append = || d.append(&url, unit, &data[unit..2 * unit], false);
+    let requests = [
+        append().set("Content-Type", "text/plain"),
+        append().without("Upload-Offset"),
+        append().set("Upload-Offset", "-1"),
+        append().set("Upload-Offset", "1e3"),
+        append().without(d.dialect.flag_name()),
+        append().set(d.dialect.flag_name(), "yes"),
+        append().field("Content-Digest", digest_field(b"other bytes")?),
+    ];
+    let mut highest = unit as u64;
+    for request in requests {
+        let response = d.send(request).await?;
+        // What a server accepts is a matter of other checks.
+        let state = d.state(&url).await?;
+        ensure!(
+            state.offset >= highest,
+            "Upload-Offset was {highest}, and is {} after a request that got {}",
+            state.offset,
+            response.status
+        )?;
+        if state.is_complete == Some(true) {
+            return Ok(());
+        }
+        highest = state.offset;
+    }
+    match highest == unit as u64 {
+        true => d.resume(&url, &data).await,
+        false => Ok(()),
+    }
 }
 
 async fn last_at_another(d: &Draft<'_>) -> CheckResult {

@@ -219,7 +219,26 @@ impl<'a> Draft<'a> {
             .await?;
         response.expect_success()?;
         expect_digest(&response, data)?;
-        self.expect_state_if_there(url, data.len()).await
+        self.expect_state_if_there(url, data.len()).await?;
+        self.expect_bytes(url, data).await
+    }
+
+    /// Fails if the server has downloads, and other bytes than these. Downloads are no part of the draft, in which GET
+    /// reports the offset.
+    async fn expect_bytes(&self, url: &Url, expected: &[u8]) -> CheckResult {
+        if !self.context.options.downloads {
+            return Ok(());
+        }
+        let response = self.send(Request::new("GET", url)).await?;
+        if response.status != 200 || response.field("Upload-Offset").is_some() {
+            return Ok(());
+        }
+        ensure!(
+            response.body == expected,
+            "the download has {} bytes, not the {} that were sent, or others",
+            response.body.len(),
+            expected.len()
+        )
     }
 
     /// Sends HEAD. A server that is not ready yet responds with 423, 429 or 503, and gets some more attempts.
@@ -334,9 +353,18 @@ impl<'a> Draft<'a> {
         sent: usize,
         is_last: bool,
     ) -> CheckResult<(PendingRequest, Url)> {
-        let request = self
-            .creation(b"", is_last)
-            .field("Upload-Length", data.len());
+        let request = self.creation(b"", is_last);
+        let request = request.field("Upload-Length", data.len());
+        self.announced(request, data, sent).await
+    }
+
+    /// Starts this creation with the whole data, as [`create_announced`](Self::create_announced) does.
+    pub(super) async fn announced(
+        &self,
+        request: Request,
+        data: &[u8],
+        sent: usize,
+    ) -> CheckResult<(PendingRequest, Url)> {
         let declared = Content::Declared(data.len() as u64);
         let mut connection = self.start(request, declared, &data[..sent]).await?;
         let mut interim = Vec::new();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use url::Url;
 
+use super::recovery::is_temporary;
 use crate::client::{Connection, Content, chunk};
 use crate::context::{Context, test_data};
 use crate::requirement::{CheckResult, ensure};
@@ -40,6 +41,10 @@ checks! {
         "A request whose head is incomplete has no effect." => cut_in_the_head;
     Must "tus/interruption/cut-chunked-is-not-complete", "RFC 9112, 8 Handling Incomplete Messages",
         "A body in chunks without the last chunk is not complete: the length stays." => cut_chunked_is_not_complete;
+    Must "tus/interruption/acknowledged-bytes-are-kept", PATCH,
+        "Bytes that a response has acknowledged are kept when a later request is interrupted." => acknowledged_bytes_are_kept;
+    Should "tus/interruption/reported-bytes-are-kept", "Core Protocol, HEAD",
+        "Bytes that HEAD reported during a PATCH are kept when it is interrupted." => reported_bytes_are_kept;
     Must "tus/interruption/several-interruptions", PATCH,
         "An upload that was interrupted five times has the right bytes." => several_interruptions;
     Should "tus/interruption/stalled-request-can-be-replaced", PATCH,
@@ -167,6 +172,45 @@ async fn cut_chunked_is_not_complete(c: &Context) -> CheckResult {
         head.expect_number("Upload-Length", LENGTH as u64)?;
     }
     expect_complete(c, &url).await
+}
+
+async fn acknowledged_bytes_are_kept(c: &Context) -> CheckResult {
+    let url = create(c).await?;
+    let data = test_data(LENGTH);
+    c.append(&url, 0, &data[..SENT]).await?;
+    for kind in [End::Close, End::Reset] {
+        let offset = usize::try_from(c.final_offset(&url).await?).unwrap_or(LENGTH);
+        ensure!(
+            (SENT..=LENGTH).contains(&offset),
+            "the offset is {offset}, and {SENT} bytes are acknowledged"
+        )?;
+        end(start(c, &url, offset, (LENGTH - offset) / 3).await?, kind).await?;
+    }
+    let offset = c.final_offset(&url).await?;
+    ensure!(
+        offset >= SENT as u64,
+        "the offset is {offset}, and {SENT} bytes are acknowledged"
+    )?;
+    expect_complete(c, &url).await
+}
+
+async fn reported_bytes_are_kept(c: &Context) -> CheckResult {
+    for kind in [End::Close, End::Reset] {
+        let url = create(c).await?;
+        let connection = start(c, &url, 0, SENT).await?;
+        let head = c.send(c.tus("HEAD", &url)).await?;
+        end(connection, kind).await?;
+        if is_temporary(head.status) {
+            continue;
+        }
+        let reported = head.success()?.number("Upload-Offset")?;
+        let offset = c.final_offset(&url).await?;
+        ensure!(
+            offset >= reported,
+            "HEAD reported {reported}, and {offset} after the interruption"
+        )?;
+    }
+    Ok(())
 }
 
 async fn several_interruptions(c: &Context) -> CheckResult {

@@ -21,6 +21,8 @@ checks! {
         "PATCH beyond the length of the upload is rejected." => beyond_the_end;
     Must "tus/patch/conflict-changes-nothing", PATCH,
         "A request with another offset does not modify the upload." => conflict_changes_nothing;
+    Must "tus/patch/rejected-requests-keep-the-offset", OFFSET,
+        "Requests that are rejected for any reason do not lower the offset." => rejected_keep_the_offset;
     Must "tus/patch/complete-upload-with-lower-offset-is-409", PATCH,
         "PATCH at offset 0 of a complete upload is 409." => complete_conflict;
     Must "tus/patch/complete-upload-keeps-its-bytes", PATCH,
@@ -85,6 +87,35 @@ async fn conflict_changes_nothing(c: &Context) -> CheckResult {
     }
     c.append(&url, 4, &data[4..]).await?;
     c.expect_bytes(&url, &data).await
+}
+
+async fn rejected_keep_the_offset(c: &Context) -> CheckResult {
+    let url = at_offset(c, 4).await?;
+    let patch = || c.patch(&url, 4, b"xxx");
+    let requests = [
+        patch().set("Content-Type", "application/octet-stream"),
+        patch().without("Content-Type"),
+        patch().set("Tus-Resumable", "0.2.2"),
+        patch().without("Upload-Offset"),
+        patch().set("Upload-Offset", "-1"),
+        patch().set("Upload-Offset", 0),
+        patch().set("Upload-Offset", 11),
+        patch().field("Upload-Checksum", "sha1 AAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+        patch().field("Upload-Checksum", "unknown AAAA"),
+        c.patch(&url, 4, &[0; 20]),
+    ];
+    let mut highest = 4;
+    for request in requests {
+        // What a server accepts is a matter of other checks.
+        let status = c.send(request).await?.status;
+        let offset = c.offset(&url).await?;
+        ensure!(
+            offset >= highest,
+            "the offset was {highest}, and is {offset} after a request that got {status}"
+        )?;
+        highest = offset;
+    }
+    Ok(())
 }
 
 async fn complete_conflict(c: &Context) -> CheckResult {

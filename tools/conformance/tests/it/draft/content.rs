@@ -29,13 +29,21 @@ impl Server {
             }
             let members =
                 format!(", \"expected-offset\": {expected}, \"provided-offset\": {provided}");
-            let response = problem(409, &registered("mismatching-upload-offset"), &members);
+            let mut response = problem(409, &registered("mismatching-upload-offset"), &members);
+            if self.has(Mutant::ConflictIsComplete) {
+                response = response
+                    .without("Upload-Complete")
+                    .with("Upload-Complete", "?1");
+            }
+            if self.has(Mutant::ProblemHasAnotherStatus) {
+                response.body = br#"{"type": "about:blank", "status": 400}"#.to_vec();
+            }
             return Err(match self.has(Mutant::ConflictWithoutOffset) {
                 true => response,
                 false => response.with("Upload-Offset", current),
             });
         }
-        if state.is_complete {
+        if state.is_complete && !state.is_open {
             return Err(match (size, content.is_last) {
                 (Some(0), true) => self.completed(request, &state),
                 _ => problem(400, "about:blank", ""),
@@ -49,6 +57,7 @@ impl Server {
         }
         let length = state.length.or(declared);
         let is_ignored = self.has(Mutant::ExceedsTheLength)
+            || state.is_open
             || state.is_of_tus && self.has(Mutant::LengthOfTusIsIgnored);
         if let (Some(length), false) = (length, is_ignored) {
             if end.is_some_and(|end| end > length) {
@@ -59,7 +68,9 @@ impl Server {
                 return Err(inconsistent());
             }
         }
-        state.length = length;
+        if !self.has(Mutant::LengthOfAppendIsIgnored) {
+            state.length = length;
+        }
         Ok(())
     }
 
@@ -134,16 +145,21 @@ impl Server {
         let mut state = upload.state.lock().unwrap();
         let end = (state.data.len() + piece.len()) as u64;
         let is_too_long = state.length.is_some_and(|length| end > length);
-        if is_too_long && !self.has(Mutant::ExceedsTheLength) {
+        if is_too_long && !self.has(Mutant::ExceedsTheLength) && !state.is_open {
             state.is_gone = !self.has(Mutant::ValidAfterExceedingTheLength);
             return Err(inconsistent());
         }
-        if self.sizes.max_size > 0 && end > self.sizes.max_size {
+        let is_limited = self.sizes.max_size > 0 && !self.has(Mutant::MaxSizeIsThatOfDeclared);
+        if is_limited && end > self.sizes.max_size {
             state.is_gone = true;
             let response = problem(413, "about:blank", "");
             return Err(response.with("Upload-Limit", self.limits(Duration::ZERO)));
         }
         state.data.extend_from_slice(piece);
+        if self.has(Mutant::DamagesBytes) {
+            state.data.iter_mut().for_each(|byte| *byte = 0);
+            state.digest = None;
+        }
         if is_chunked && self.has(Mutant::ChunksCount) {
             state.data.extend_from_slice(b"\r\n");
         }
@@ -152,8 +168,18 @@ impl Server {
 
     fn cut(&self, upload: &Upload, start: usize) {
         let mut state = upload.state.lock().unwrap();
-        if self.has(Mutant::LosesBytesWhenCut) {
+        if self.has(Mutant::LosesBytesWhenCut) || self.has(Mutant::ReportedBytesAreLost) {
             state.data.truncate(start);
+        }
+        if self.has(Mutant::DamagesBytesWhenCut) {
+            state
+                .data
+                .iter_mut()
+                .skip(start)
+                .for_each(|byte| *byte ^= 1);
+        }
+        if self.has(Mutant::CutStartsAgain) {
+            state.data.clear();
         }
         state.is_complete |= self.has(Mutant::CompletesWhenCut);
     }
@@ -163,7 +189,9 @@ impl Server {
         let mut state = content.upload.state.lock().unwrap();
         let digest = request.field("content-digest");
         if digest.is_some_and(|digest| contradicts(&digest, &state.data[start..])) {
-            state.data.truncate(start);
+            if !self.has(Mutant::DigestMismatchKeepsBytes) {
+                state.data.truncate(start);
+            }
             let response = problem(400, "about:blank", "");
             return response.with("Upload-Offset", start);
         }
@@ -208,7 +236,8 @@ impl Server {
         }
         let is_other = self.has(Mutant::FinalLocationDiffers) && stored > 0;
         let location = format!("{}{}", content.upload.path, if is_other { "/" } else { "" });
-        let response = response.with("Upload-Limit", self.limits(Duration::ZERO));
+        let limits = self.limits_of_upload(Duration::ZERO, Mutant::PartHidesLimits);
+        let response = response.with("Upload-Limit", limits);
         let response = response.with("Location", location);
         match request.integer(VERSION) {
             Some(version) => response.with(VERSION, version),
@@ -222,7 +251,7 @@ impl Server {
         if !self.has(Mutant::LastWithoutFlag) {
             response = response.with("Upload-Complete", "?1");
         }
-        if request.field("want-repr-digest").is_some() {
+        if request.field("want-repr-digest").is_some() && !self.has(Mutant::DamagesBytes) {
             let data = match self.has(Mutant::DigestIsThatOfNothing) {
                 true => &[],
                 false => state.data.as_slice(),

@@ -3,13 +3,15 @@
 mod content;
 mod http;
 mod mutant;
+mod proxy;
 mod reference;
 mod tus;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
-use landfall_conformance::{Finding, Options, Protocol, Report, run};
+use landfall_conformance::{Finding, HttpVersion, Options, Protocol, Report, run};
 use tokio_util::sync::CancellationToken;
 
 use self::mutant::Mutant;
@@ -22,11 +24,20 @@ const LIMITED: Sizes = Sizes {
     min_append: 8,
 };
 
-async fn check(sizes: Sizes, mutant: Option<Mutant>, only: &[&str]) -> Report {
+async fn options(sizes: Sizes, mutant: Option<Mutant>, only: &[&str]) -> Options {
     let mut options = Options::new(Server::start(sizes, mutant).await);
     options.protocols = Some(BTreeSet::from([Protocol::Draft]));
     options.only = only.iter().map(|&id| id.to_owned()).collect();
     options.concurrency = 16;
+    if mutant.is_none() {
+        // Nothing takes as long, unless it hangs.
+        options.timeout = Duration::from_secs(60);
+    }
+    options
+}
+
+async fn check(sizes: Sizes, mutant: Option<Mutant>, only: &[&str]) -> Report {
+    let options = options(sizes, mutant, only).await;
     run(options, &CancellationToken::new(), |_| {})
         .await
         .unwrap()
@@ -64,6 +75,30 @@ async fn a_server_with_limits_passes() {
     let report = check(LIMITED, None, &[]).await;
     let reasons = [OTHER_VERSIONS, &["min-append-size is above 0"]].concat();
     expect_conformant(&report, &reasons);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_passes_over_http2() {
+    let mut options = options(LIMITED, None, &[]).await;
+    options.http_version = HttpVersion::Http2;
+    let report = run(options, &CancellationToken::new(), |_| {}).await;
+    let others = ["min-append-size is above 0", "needs HTTP/1.1"];
+    expect_conformant(&report.unwrap(), &[OTHER_VERSIONS, &others].concat());
+}
+
+/// Its OPTIONS does not show that it speaks the draft.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_tells_no_limit_is_found_by_its_creations() {
+    let only = "draft/options/has-limits";
+    let mut options = options(LIMITED, Some(Mutant::TellsNoLimit), &[only]).await;
+    options.protocols = None;
+    let report = run(options, &CancellationToken::new(), |_| {}).await;
+    let report = report.unwrap();
+    let found: Vec<_> = report.outcomes.iter().map(|one| &one.result).collect();
+    assert!(
+        matches!(found.as_slice(), [Err(Finding::Failed(_))]),
+        "{found:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -44,6 +44,33 @@ pub(super) enum Mutant {
     LengthOfTusIsIgnored,
     CompletionIsUnknownToTus,
     TusDoesNotComplete,
+    TellsNoLimit,
+    PartHidesLimits,
+    HeadHidesLimits,
+    InterimHidesLimits,
+    ReportedBytesAreLost,
+    CutStartsAgain,
+    RejectionForgetsBytes,
+    NoInterim,
+    NoInterimOverHttp2,
+    /// No fault: some proxies take a 104 for the final response.
+    NoInterimThroughProxies,
+    CompletionOfDraftIsUnknownToTus,
+    LengthStaysUnknownToTus,
+    TusAppendsToComplete,
+    DraftAppendsToCompleteOfTus,
+    DigestMismatchKeepsBytes,
+    ConflictIsComplete,
+    InterimHasAnotherVersion,
+    LifetimeIsShortened,
+    DamagesBytesWhenCut,
+    DamagesBytes,
+    LengthOfAppendIsIgnored,
+    HeadWaitsForAppends,
+    ProblemHasAnotherStatus,
+    MaxSizeIsThatOfDeclared,
+    DeleteOfUnknownSucceeds,
+    CompleteHasNoOffset,
 }
 
 impl Mutant {
@@ -196,6 +223,105 @@ impl Mutant {
         (
             Self::TusDoesNotComplete,
             "draft/both/draft-upload-completed-by-tus",
+        ),
+        (Self::TellsNoLimit, "draft/options/has-limits"),
+        (
+            Self::PartHidesLimits,
+            "draft/limits/limits-of-an-upload-are-reported",
+        ),
+        (
+            Self::HeadHidesLimits,
+            "draft/limits/limits-of-an-upload-are-reported",
+        ),
+        (
+            Self::InterimHidesLimits,
+            "draft/limits/limits-of-an-upload-are-reported",
+        ),
+        (
+            Self::ReportedBytesAreLost,
+            "draft/interruption/reported-bytes-are-kept",
+        ),
+        (
+            Self::ReportedBytesAreLost,
+            "draft/interim/offsets-of-an-append-are-stored",
+        ),
+        (
+            Self::CutStartsAgain,
+            "draft/interruption/closed-append-can-be-resumed",
+        ),
+        (
+            Self::RejectionForgetsBytes,
+            "draft/offsets/rejected-appends-keep-the-offset",
+        ),
+        (Self::NoInterim, "draft/interim/announces-the-upload"),
+        (
+            Self::NoInterimOverHttp2,
+            "draft/interim/announces-the-upload-over-http2",
+        ),
+        (
+            Self::CompletionOfDraftIsUnknownToTus,
+            "draft/both/complete-draft-upload-is-complete-for-tus",
+        ),
+        (
+            Self::CompletionOfDraftIsUnknownToTus,
+            "draft/both/draft-upload-completed-by-tus-is-complete-for-tus",
+        ),
+        (
+            Self::LengthStaysUnknownToTus,
+            "draft/both/tus-upload-of-unknown-length-completed-by-the-draft",
+        ),
+        (
+            Self::TusAppendsToComplete,
+            "draft/both/complete-upload-takes-no-data-of-tus",
+        ),
+        (
+            Self::DraftAppendsToCompleteOfTus,
+            "draft/both/complete-upload-takes-no-data-of-the-draft",
+        ),
+        (
+            Self::DigestMismatchKeepsBytes,
+            "draft/digests/wrong-content-digest",
+        ),
+        (
+            Self::ConflictIsComplete,
+            "draft/offsets/409-is-not-complete",
+        ),
+        (
+            Self::InterimHasAnotherVersion,
+            "draft/versions/104-has-the-version",
+        ),
+        (
+            Self::LifetimeIsShortened,
+            "draft/limits/lifetime-is-not-shortened",
+        ),
+        (
+            Self::DamagesBytesWhenCut,
+            "draft/interruption/closed-append-can-be-resumed",
+        ),
+        (Self::DamagesBytes, "draft/interruption/lost-response"),
+        (
+            Self::LengthOfAppendIsIgnored,
+            "draft/length/holds-when-known-by-an-append",
+        ),
+        (
+            Self::HeadWaitsForAppends,
+            "draft/concurrency/head-is-answered-during-an-append",
+        ),
+        (
+            Self::ProblemHasAnotherStatus,
+            "draft/problems/status-is-that-of-the-response",
+        ),
+        (
+            Self::MaxSizeIsThatOfDeclared,
+            "draft/limits/larger-upload-of-unknown-length-is-rejected",
+        ),
+        (
+            Self::DeleteOfUnknownSucceeds,
+            "draft/cancellation/unknown-upload",
+        ),
+        (
+            Self::CompleteHasNoOffset,
+            "draft/retrieval/offset-of-a-complete-upload",
         ),
         (
             Self::DigestIsThatOfNothing,

@@ -1,4 +1,4 @@
-//! A reference server of the draft, interop versions 8 to 10: in memory, for tests alone.
+//! A reference server of the draft, interop versions 6 to 10 by the rules of 8: in memory, for tests alone.
 
 use std::collections::HashMap;
 use std::io;
@@ -15,6 +15,9 @@ use super::mutant::Mutant;
 pub(super) const VERSION: &str = "upload-draft-interop-version";
 const PARTIAL_UPLOAD: &str = "application/partial-upload";
 const LIFETIME: u64 = 3600;
+const WINDOW: u32 = 1 << 20;
+/// The first bytes of a connection of HTTP/2.
+const PREFACE: [u8; 14] = *b"PRI * HTTP/2.0";
 
 /// The limits of sizes, in bytes; 0 is none.
 #[derive(Clone, Copy, Default)]
@@ -32,6 +35,8 @@ pub(super) struct State {
     pub(super) digest: Option<String>,
     pub(super) created: Instant,
     pub(super) is_of_tus: bool,
+    /// Complete, and still appended to.
+    pub(super) is_open: bool,
 }
 
 pub(super) struct Upload {
@@ -81,12 +86,34 @@ impl Server {
         self.mutant == Some(mutant)
     }
 
-    async fn serve(&self, stream: TcpStream) -> io::Result<()> {
+    async fn serve(self: Arc<Self>, stream: TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
-        let mut connection = Connection::new(stream);
+        let mut start = [0; PREFACE.len()];
+        stream.peek(&mut start).await?;
+        if start != PREFACE {
+            return self.respond_to_all(Connection::new(stream)).await;
+        }
+        let mut builder = h2::server::Builder::new();
+        builder.initial_window_size(WINDOW);
+        builder.initial_connection_window_size(WINDOW);
+        let streams = builder.handshake(stream).await;
+        let mut streams = streams.map_err(io::Error::other)?;
+        while let Some(accepted) = streams.accept().await {
+            let (request, response) = accepted.map_err(io::Error::other)?;
+            let server = Arc::clone(&self);
+            let connection = Connection::of_stream(request, response);
+            tokio::spawn(async move { server.respond_to_all(connection).await });
+        }
+        Ok(())
+    }
+
+    async fn respond_to_all(&self, mut connection: Connection) -> io::Result<()> {
         loop {
             let request = connection.request().await?;
-            let response = self.handle(&request, &mut connection).await?;
+            let mut response = self.handle(&request, &mut connection).await?;
+            if self.has(Mutant::TellsNoLimit) {
+                response = response.without("Upload-Limit");
+            }
             if !connection.respond(response).await? {
                 return Ok(());
             }
@@ -104,6 +131,7 @@ impl Server {
         match (request.method.as_str(), is_collection) {
             ("OPTIONS", _) => Ok(self.options()),
             ("POST" | "PUT", true) => self.create(request, connection).await,
+            ("GET", false) if request.field(VERSION).is_none() => Ok(self.download(request)),
             ("HEAD" | "GET", false) => Ok(self.inspect(request).await),
             ("PATCH", false) => self.append(request, connection).await,
             ("DELETE", false) => Ok(self.cancel(request).await),
@@ -117,7 +145,7 @@ impl Server {
             max_append,
             min_append,
         } = self.sizes;
-        let mut limits = format!("min-size=0, max-age={}", LIFETIME - age.as_secs());
+        let mut limits = format!("min-size=0, max-age={}", self.lifetime(age));
         let sizes = [
             ("max-size", max_size),
             ("max-append-size", max_append),
@@ -131,11 +159,32 @@ impl Server {
         limits
     }
 
+    fn lifetime(&self, age: Duration) -> u64 {
+        LIFETIME
+            - age.as_secs()
+                * if self.has(Mutant::LifetimeIsShortened) {
+                    60
+                } else {
+                    1
+                }
+    }
+
+    /// The limits of an upload, as one kind of response reports them.
+    pub(super) fn limits_of_upload(&self, age: Duration, hidden_by: Mutant) -> String {
+        match self.has(hidden_by) {
+            true => "min-size=0".to_owned(),
+            false => self.limits(age),
+        }
+    }
+
     fn options(&self) -> Response {
         let response = Response::new(200)
             .with("Accept-Patch", PARTIAL_UPLOAD)
             .with("Tus-Version", "1.0.0")
-            .with("Tus-Extension", "creation,termination");
+            .with(
+                "Tus-Extension",
+                "creation,creation-defer-length,termination",
+            );
         match self.mutant {
             Some(Mutant::OptionsWithoutLimits) => response,
             Some(Mutant::LimitIsANumber) => response.with("Upload-Limit", 107_374_182_400_u64),
@@ -176,7 +225,7 @@ impl Server {
         let version = request.field(VERSION);
         let named = request
             .integer(VERSION)
-            .filter(|version| (8..=10).contains(version));
+            .filter(|version| (6..=10).contains(version));
         let is_last = request.boolean("upload-complete");
         let is_unknown = version.is_some() && named.is_none();
         let Some(is_last) = is_last.filter(|is_last| !is_unknown || !is_last) else {
@@ -225,8 +274,20 @@ impl Server {
         let announced = named.is_some() || self.has(Mutant::InterimForEveryClient);
         if announced && !request.is_http_1_0 && size != Some(0) {
             let interim = self.interim(request).with("Location", &path);
-            let interim = interim.with("Upload-Limit", self.limits(Duration::ZERO));
-            connection.interim(&interim).await?;
+            let limits = self.limits_of_upload(Duration::ZERO, Mutant::InterimHidesLimits);
+            let interim = match self.has(Mutant::TellsNoLimit) {
+                true => interim,
+                false => interim.with("Upload-Limit", limits),
+            };
+            let is_left_out = match self.mutant {
+                Some(Mutant::NoInterimOverHttp2) => connection.is_http2(),
+                Some(Mutant::NoInterimThroughProxies) => request.field("via").is_some(),
+                Some(Mutant::NoInterim) => true,
+                _ => false,
+            };
+            if !is_left_out {
+                connection.interim(&interim).await?;
+            }
         }
         let content = Content {
             upload,
@@ -255,6 +316,7 @@ impl Server {
                 digest,
                 created: Instant::now(),
                 is_of_tus,
+                is_open: false,
             }),
             writer: Mutex::new(()),
             newest: watch::Sender::new(0),
@@ -268,6 +330,7 @@ impl Server {
         let response = Response::new(104);
         let version = request.field(VERSION).unwrap_or_default();
         match self.mutant {
+            Some(Mutant::InterimHasAnotherVersion) => response.with(VERSION, 7),
             Some(Mutant::InterimWithoutVersion) => response,
             Some(Mutant::InterimWithContentLength) => {
                 response.with(VERSION, version).with("Content-Length", 0)
@@ -283,29 +346,53 @@ impl Server {
                 false => problem(404, "about:blank", ""),
             };
         };
-        if self.has(Mutant::LosesBytesWhenCut) {
+        if self.has(Mutant::LosesBytesWhenCut) || self.has(Mutant::HeadWaitsForAppends) {
             // Otherwise it would report the bytes that it is about to lose, if it does not know yet of the cut.
             drop(upload.writer.lock().await);
         }
         let state = upload.state.lock().unwrap();
+        let limits = self.limits_of_upload(state.created.elapsed(), Mutant::HeadHidesLimits);
         let mut response = Response::new(204)
             .with("Upload-Offset", state.data.len())
             .with("Upload-Complete", flag(state.is_complete))
-            .with("Upload-Limit", self.limits(state.created.elapsed()))
+            .with("Upload-Limit", limits)
             .with("Cache-Control", "no-store");
         if let Some(length) = state.length {
             response = response.with("Upload-Length", length);
         }
         match self.mutant {
+            Some(Mutant::CompleteHasNoOffset) if state.is_complete => {
+                response.without("Upload-Offset")
+            }
             Some(Mutant::HeadWithoutOffset) => response.without("Upload-Offset"),
             Some(Mutant::HeadCanBeCached) => response.without("Cache-Control"),
             _ => response,
         }
     }
 
+    /// GET without a version, which is no part of the draft.
+    fn download(&self, request: &Request) -> Response {
+        let upload = self.find(&request.path);
+        let data = upload.and_then(|upload| {
+            let state = upload.state.lock().unwrap();
+            state.is_complete.then(|| state.data.clone())
+        });
+        match data {
+            Some(data) => {
+                let mut response = Response::new(200);
+                response.body = data;
+                response
+            }
+            None => Response::new(404),
+        }
+    }
+
     async fn cancel(&self, request: &Request) -> Response {
         let Some(upload) = self.find(&request.path) else {
-            return problem(404, "about:blank", "");
+            return match self.has(Mutant::DeleteOfUnknownSucceeds) {
+                true => Response::new(204),
+                false => problem(404, "about:blank", ""),
+            };
         };
         if !self.has(Mutant::DeleteLeavesTheAppend) {
             upload.newest.send_modify(|newest| *newest += 1);
@@ -322,6 +409,9 @@ impl Server {
         let media_type = request.field("content-type").unwrap_or_default();
         let essence = media_type.split(';').next().unwrap_or_default().trim();
         if !essence.eq_ignore_ascii_case(PARTIAL_UPLOAD) && !self.has(Mutant::AnyMediaType) {
+            if self.has(Mutant::RejectionForgetsBytes) {
+                upload.state.lock().unwrap().data.clear();
+            }
             let response = problem(415, "about:blank", "");
             return Ok(response.with("Accept-Patch", PARTIAL_UPLOAD));
         }

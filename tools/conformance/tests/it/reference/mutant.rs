@@ -22,6 +22,8 @@ pub(crate) enum Mutant {
     LengthIsNoLimit,
     InterruptedDataIsDropped,
     InterruptedDataIsDamaged,
+    InterruptedRequestIsForgotten,
+    RejectionForgetsData,
     InterruptedOffsetIsDeclared,
     CutChunksComplete,
     WritersAreNotExclusive,

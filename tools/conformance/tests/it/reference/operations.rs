@@ -219,6 +219,9 @@ fn accept(state: &State, head: &Head, upload: &mut Upload) -> Result<u64, u16> {
         });
     }
     if !has_upload_data(head) && !state.is(Mutant::AnyContentType) {
+        if state.is(Mutant::RejectionForgetsData) {
+            upload.data.clear();
+        }
         return Err(415);
     }
     let offset = number(head, "Upload-Offset")?.ok_or(400_u16)?;
@@ -301,7 +304,7 @@ async fn write(
                 if is_staged && !is_verified {
                     store(state, id, &mut writer, &staged, limit)?;
                 }
-                interrupted(state, id, declared, is_staged);
+                interrupted(state, id, offset, declared, is_staged);
                 return None;
             }
         };
@@ -417,11 +420,15 @@ fn store(
     })
 }
 
-fn interrupted(state: &State, id: &str, declared: u64, is_chunked: bool) {
+fn interrupted(state: &State, id: &str, start: u64, declared: u64, is_chunked: bool) {
     state.with(|uploads| {
         let Some(upload) = uploads.get_mut(id) else {
             return;
         };
+        if state.is(Mutant::InterruptedRequestIsForgotten) {
+            let start = usize::try_from(start).unwrap_or_default();
+            upload.data.truncate(start);
+        }
         if state.is(Mutant::InterruptedDataIsDropped) {
             upload.data.clear();
         }
