@@ -3,8 +3,10 @@
 import assert from 'node:assert/strict'
 import { mkdir } from 'node:fs/promises'
 import { test } from 'node:test'
+import { run } from '../hooks/lib/programs.js'
 import { startMoto } from '../nodes/lib/services.js'
 import { blocks, pages, read, ROOT } from './lib/blocks.js'
+import { serveFromCheckout, TIMEOUT_MS } from './lib/checkout.js'
 import { COMMANDS, installed, WITH_BUCKET } from './lib/pages.js'
 import { calls, check } from './lib/record.js'
 import { Terminals } from './lib/terminal.js'
@@ -32,7 +34,7 @@ async function bucket(t) {
 }
 
 for (const [page, list] of Object.entries(COMMANDS)) {
-  test(`the commands of ${page}`, { timeout: 120_000 }, async (t) => {
+  test(`the commands of ${page}`, { timeout: TIMEOUT_MS }, async (t) => {
     const all = await blocks(page)
     const shell = all.filter(({ language }) => language === 'sh')
     const listed = list.filter(([begin]) => begin)
@@ -52,6 +54,8 @@ for (const [page, list] of Object.entries(COMMANDS)) {
         if (kind === 'serve') {
           await terminals.serve(installed(text))
           await probe?.()
+        } else if (kind === 'compile') {
+          await serveFromCheckout(t, terminals, text)
         } else if (kind === 'run') {
           assert.match(await terminals.run(text), pattern)
         } else {
@@ -64,3 +68,11 @@ for (const [page, list] of Object.entries(COMMANDS)) {
     }
   })
 }
+
+test('the second command of the README is what continuous integration runs', async () => {
+  const [, { text }] = await blocks('README.md')
+  const [command] = text.split(/ +#/)
+  assert.match(await read('.ci/run'), new RegExp(`^exec ${command} "\\$@"$`, 'm'))
+  const help = await run(`${ROOT}${command}`, ['--help'])
+  assert.equal(help.code, 0, help.stderr)
+})

@@ -44,9 +44,9 @@ export class Terminals {
     return terminals
   }
 
-  #spawn(args) {
+  #spawn(args, { cwd = this.dir, env = {} } = {}) {
     const child = spawn('bash', ['--noprofile', '--norc', ...args], {
-      cwd: this.dir, env: this.env, stdio: ['pipe', 'pipe', 'pipe'], detached: true,
+      cwd, env: { ...this.env, ...env }, stdio: ['pipe', 'pipe', 'pipe'], detached: true,
     })
     running.add(child)
     const shell = { child, stdout: '', stderr: '', gone: once(child, 'close') }
@@ -60,13 +60,13 @@ export class Terminals {
     return shell
   }
 
-  /** Starts a server that stays until the next one, or until the page ends. */
-  async serve(text) {
+  /** Starts a server that stays until the next one, or until the page ends. `place`: its `cwd`, more of its `env`. */
+  async serve(text, { timeout = TIMEOUT_MS, ...place } = {}) {
     await this.stopServer()
     assert.ok(!(await answers(PORT)), `port ${PORT} is taken by another program`)
-    const server = this.#spawn(['-euo', 'pipefail', '-c', text])
+    const server = this.#spawn(['-euo', 'pipefail', '-c', text], place)
     this.#server = server
-    const deadline = performance.now() + TIMEOUT_MS
+    const deadline = performance.now() + timeout
     for (;;) {
       const said = `${server.stdout}${server.stderr}`
       assert.equal(server.child.exitCode ?? server.child.signalCode, null, `it ended:\n${text}\n${said}`)
