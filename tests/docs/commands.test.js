@@ -55,7 +55,7 @@ for (const [page, list] of Object.entries(COMMANDS)) {
           await terminals.serve(installed(text))
           await probe?.()
         } else if (kind === 'compile') {
-          await serveFromCheckout(t, terminals, text)
+          await serveFromCheckout(terminals, text)
         } else if (kind === 'run') {
           assert.match(await terminals.run(text), pattern)
         } else {

@@ -8,7 +8,6 @@ import { spawnSync } from 'node:child_process'
 import { chmod, mkdir, writeFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
-import { tempDir } from '../../clients/lib/source.js'
 import { run } from '../../hooks/lib/programs.js'
 import { ROOT } from './blocks.js'
 
@@ -39,8 +38,10 @@ function copyOfCheckout(folder) {
 }
 
 /** Runs the commands in a checkout, until the server is ready. */
-export async function serveFromCheckout(t, terminals, text) {
-  const checkout = await tempDir(t)
+export async function serveFromCheckout(terminals, text) {
+  // The server outlives the test of this block.
+  const checkout = join(terminals.dir, 'checkout')
+  await mkdir(checkout)
   copyOfCheckout(checkout)
   assert.deepEqual(await runnable(checkout), ['landfall'])
   // What Cargo has downloaded for the tested program is all that it needs: these tests have no network.
