@@ -13,15 +13,15 @@ use std::{
 
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use tracing::{Event, Level, Subscriber, field::Visit};
+use tracing::{Event, Level, Subscriber, field::Visit, level_filters::LevelFilter};
 use tracing_subscriber::{
-    EnvFilter,
+    Layer as _,
+    filter::Targets,
     fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
+    layer::SubscriberExt as _,
     registry::LookupSpan,
-};
-#[cfg(feature = "full")]
-use tracing_subscriber::{
-    Layer as _, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
+    reload,
+    util::SubscriberInitExt as _,
 };
 
 use landfall::REQUEST_LOG;
@@ -29,7 +29,7 @@ use landfall::REQUEST_LOG;
 use crate::settings::{LogFormat, LogLevel, Settings};
 
 static FORMAT: OnceLock<LogFormat> = OnceLock::new();
-static RELOAD: OnceLock<Box<dyn Fn(EnvFilter) + Send + Sync>> = OnceLock::new();
+static RELOAD: OnceLock<Box<dyn Fn(Targets) + Send + Sync>> = OnceLock::new();
 
 /// Initializes logging, once.
 pub fn init(settings: &Settings) {
@@ -38,31 +38,22 @@ pub fn init(settings: &Settings) {
         json: settings.log.format == LogFormat::Json,
         as_tusd: settings.protocol.compat_tusd,
     };
-    #[cfg(feature = "full")]
-    if let Some(spans) = crate::trace::layer() {
-        let (filter, handle) = reload::Layer::new(filter(settings));
-        let _ = RELOAD.set(Box::new(move |filter| drop(handle.reload(filter))));
-        let lines = tracing_subscriber::fmt::layer()
-            .with_writer(|| Output)
-            .event_format(formatter)
-            // Of this layer alone: the level of the log does not matter to spans.
-            .with_filter(filter);
-        let _ = tracing_subscriber::registry()
-            .with(lines)
-            .with(spans)
-            .try_init();
-        return;
-    }
-    let log = tracing_subscriber::fmt()
-        .with_writer(|| Output)
-        .event_format(formatter)
-        .with_env_filter(filter(settings))
-        .with_filter_reloading();
-    let handle = log.reload_handle();
+    let (filter, handle) = reload::Layer::new(filter(settings));
     let _ = RELOAD.set(Box::new(move |filter| {
         // Fails only when the process ends.
         let _ = handle.reload(filter);
     }));
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(|| Output)
+        .event_format(formatter)
+        // Of this layer alone: the level of the log does not matter to spans.
+        .with_filter(filter);
+    let log = tracing_subscriber::registry().with(lines);
+    #[cfg(feature = "full")]
+    if let Some(spans) = crate::trace::layer() {
+        let _ = log.with(spans).try_init();
+        return;
+    }
     let _ = log.try_init();
 }
 
@@ -74,19 +65,28 @@ pub(crate) fn reload(settings: &Settings) {
 }
 
 /// With `--s3-log-api-calls`, every S3 call is logged at any level. tusd logs requests without `--verbose`, too.
-fn filter(settings: &Settings) -> EnvFilter {
+fn filter(settings: &Settings) -> Targets {
     let level = settings.log.level;
-    let mut filter = format!("{level:?},hyper=warn,h2=warn,opentelemetry=warn,sqlx=warn");
-    if settings.s3.log_api_calls {
-        filter += ",landfall_objects::call=debug";
-    }
+    let calls = settings.s3.log_api_calls;
+    let of_others = ["hyper", "h2", "opentelemetry", "sqlx"].map(|name| (name, LevelFilter::WARN));
+    let filter = Targets::new()
+        .with_default(match level {
+            LogLevel::Error => LevelFilter::ERROR,
+            LogLevel::Warn => LevelFilter::WARN,
+            LogLevel::Info => LevelFilter::INFO,
+            LogLevel::Debug => LevelFilter::DEBUG,
+            LogLevel::Trace => LevelFilter::TRACE,
+        })
+        .with_targets(of_others)
+        .with_targets(calls.then_some(("landfall_objects::call", Level::DEBUG)));
     if settings.protocol.compat_tusd && level >= LogLevel::Info {
-        filter += &format!(",{REQUEST_LOG}=debug");
+        filter.with_target(REQUEST_LOG, Level::DEBUG)
     } else if level == LogLevel::Info && !settings.monitoring.show_startup_logs {
         // Programs that want a silent server have set only that.
-        filter += &format!(",{REQUEST_LOG}=warn");
+        filter.with_target(REQUEST_LOG, Level::WARN)
+    } else {
+        filter
     }
-    EnvFilter::new(filter)
 }
 
 /// Prints a start-up or shutdown line at any log level.
