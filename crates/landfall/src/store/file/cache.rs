@@ -64,6 +64,8 @@ pub(super) struct CachedUpload {
     pub(super) state: Mutex<WriterState>,
     /// Never locked during I/O.
     pub(super) info: Mutex<CachedInfo>,
+    /// Locked while the upload is synced, so that those who come meanwhile start no sync of their own.
+    pub(super) syncing: tokio::sync::Mutex<()>,
     /// Memory of the description; changed only under the lock of the shard.
     bytes: AtomicUsize,
     touched: AtomicBool,

@@ -137,6 +137,17 @@ impl Inner {
         bytes: u64,
     ) -> Result<()> {
         let entry = self.cache.get_or_insert(id);
+        let _syncing = entry.syncing.lock().await;
+        self.sync_files(id, &entry, data_path, bytes).await
+    }
+
+    async fn sync_files(
+        self: &Arc<Self>,
+        id: &UploadId,
+        entry: &CachedUpload,
+        data_path: &str,
+        bytes: u64,
+    ) -> Result<()> {
         let (this, name, path) = (Arc::clone(self), id.clone(), data_path.to_owned());
         let (data, info) = self
             .io
@@ -179,11 +190,27 @@ impl Inner {
         id: &UploadId,
         state: &FileState,
     ) -> Result<()> {
-        if self.must_sync(id, state) {
-            self.sync_upload(id, &state.record.data_path, state.offset)
-                .await?;
+        if !self.must_sync(id, state) {
+            return Ok(());
         }
-        Ok(())
+        let entry = self.cache.get_or_insert(id);
+        let running = entry.syncing.try_lock();
+        let _syncing = match running {
+            Ok(syncing) => syncing,
+            Err(_) => {
+                let syncing = entry.syncing.lock().await;
+                // The sync that ran may have failed, which the next one would not show.
+                let (this, name) = (Arc::clone(self), id.clone());
+                let inspect = move || this.inspect(&name);
+                let now = self.io.run(StepKind::Short(0), inspect).await?;
+                if now.offset >= state.offset && !self.must_sync(id, state) {
+                    return Ok(());
+                }
+                syncing
+            }
+        };
+        let data_path = &state.record.data_path;
+        self.sync_files(id, &entry, data_path, state.offset).await
     }
 
     pub(super) fn must_sync(&self, id: &UploadId, state: &FileState) -> bool {
