@@ -94,6 +94,12 @@ pub(super) fn reject(
     let (status, is_final) = match problem.kind {
         // The older of two requests. The newer one decides the offset (section 4.6).
         ProblemKind::Interrupted => (409, false),
+        // tus-js-client, which speaks no later version, sends the file from its first byte after any other status.
+        ProblemKind::Locked | ProblemKind::CompletionPending
+            if handled.operation == Some(Operation::Inspect) && request.version().number() <= 6 =>
+        {
+            (423, false)
+        }
         ProblemKind::Locked | ProblemKind::CompletionPending => (503, false),
         ProblemKind::ChecksumMismatch => (400, false),
         // True if the upload has ended: nothing of a creation is left.
