@@ -42,22 +42,24 @@ export class Landfall {
   #child
   #args
   #env
+  #tracer
   #log = []
 
-  constructor(dir, args, env) {
+  constructor(dir, args, env, tracer) {
     this.dir = dir
     this.#args = args
     this.#env = env
+    this.#tracer = tracer
   }
 
   /**
    * Starts a server on a free port and stops it when test `t` ends, which also checks
    * that it left in good order. `shared` is a directory of several; without it, it has its own. `env` is
-   * added to its environment.
+   * added to its environment. `tracer` is a command in front of the program, which must stay the process that is started.
    */
-  static async start(t, { args = [], shared, env = {} } = {}) {
+  static async start(t, { args = [], shared, env = {}, tracer = [] } = {}) {
     const dir = shared ?? (await mkdtemp(join(tmpdir(), 'landfall-clients-')))
-    const server = new Landfall(dir, args, env)
+    const server = new Landfall(dir, args, env, tracer)
     t.after(async () => {
       try {
         await server.stop()
@@ -72,9 +74,10 @@ export class Landfall {
   }
 
   async #spawn(port) {
+    const [program, ...first] = [...this.#tracer, binary()]
     const child = spawn(
-      binary(),
-      ['-host', '127.0.0.1', '-port', String(port), '-upload-dir', this.dir, ...this.#args],
+      program,
+      [...first, '-host', '127.0.0.1', '-port', String(port), '-upload-dir', this.dir, ...this.#args],
       // The state of another run, or of a person's server, is not this server's.
       { stdio: ['ignore', 'pipe', 'pipe'], env: { ...environment(), XDG_STATE_HOME: join(this.dir, '.state'), ...this.#env } },
     )
