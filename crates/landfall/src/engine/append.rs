@@ -20,7 +20,9 @@ use tokio::time::timeout;
 use super::{
     Engine, Error, HookReply, RequestContext,
     create::can_complete,
+    finish::Finishing,
     hooks::smaller,
+    live::completing::Received,
     receive::BodyStream,
     transfer::{BoxedObserver, Interruption},
 };
@@ -42,10 +44,10 @@ pub(crate) struct AppendRequest {
     pub(crate) max_content: u64,
 }
 
-struct AppendBounds {
+pub(super) struct AppendBounds {
     declared_length: Option<u64>,
     length: Option<u64>,
-    remaining: u64,
+    pub(super) remaining: u64,
     /// True if the upload waits for its end, and this content is it.
     ends: bool,
     ends_beyond_length: bool,
@@ -84,9 +86,18 @@ impl Engine {
         expires: &mut Option<SystemTime>,
     ) -> Result<(Arc<Upload>, u64, HookReply), Error> {
         let _in_flight = self.enter_transfer()?;
+        let body = &mut PeekedBody::new(body);
+        if let Some(completing) = self.live.repeatable(id) {
+            // Boxed because it is rare: the largest branch sets the size of every request's future.
+            let joined = Box::pin(self.join_completion(&completing, request, body)).await;
+            if let Some((upload, reply)) = joined? {
+                let offset = upload.length.unwrap_or_default();
+                *expires = self.expiry(&upload, offset, SystemTime::now());
+                return Ok((upload, offset, reply));
+            }
+        }
         let permit = self.transfer_permit().await?;
         let (mut starting, is_live) = self.live.start(id);
-        let body = &mut PeekedBody::new(body);
         let lease = self.lease_for_append(id, request, body, is_live).await?;
         let store = self.composer.store();
         let (append, mut upload, was_complete, mut offset) = {
@@ -132,6 +143,8 @@ impl Engine {
             let completed = [(EventKind::Completed, length)];
             self.prepare_kinds(&completed, &upload, context).await?;
         }
+        // An upload that waits for its completion has told no offset at its end.
+        let (start, mut told) = (offset, if was_complete { 0 } else { offset });
         let mut interruption = None;
         if bounds.remaining > 0 || request.content_length != Some(0) || is_verified {
             let mut body_stream = BodyStream {
@@ -157,6 +170,7 @@ impl Engine {
                 offset = received.offset;
             }
             *expires = self.expiry(&upload, offset, SystemTime::now());
+            told = received.told;
             interruption = received.interruption;
         }
         let is_overrun = matches!(interruption, Some(Interruption::Overrun));
@@ -190,9 +204,17 @@ impl Engine {
         let mut reply = None;
         if upload.is_complete_at(offset) {
             let finished = upload.clone();
-            reply = self
-                .finish(context, finished, lease, !was_complete, is_prepared, true)
-                .await?;
+            let how = Finishing {
+                fresh: !was_complete,
+                is_prepared,
+                knows_url: true,
+                received: Received {
+                    start,
+                    told,
+                    is_creation: false,
+                },
+            };
+            reply = self.finish(context, finished, lease, how).await?;
         }
         *expires = self.expiry(&upload, offset, SystemTime::now());
         Ok((upload, offset, reply))
@@ -261,7 +283,8 @@ impl Engine {
             Some(live) => self.precheck_append(&live.upload, live.offset(), request)?,
             None => {
                 // Another process has the lease, or a request that is not writing at the moment.
-                let snapshot = self.load(id).await?;
+                let loaded = timeout(self.config.lease_wait, self.load(id)).await;
+                let snapshot = loaded.map_err(|_| ProblemKind::Locked)??;
                 self.precheck_append(&snapshot.upload, snapshot.stated_offset(), request)?;
             }
         }
@@ -285,7 +308,12 @@ impl Engine {
             if let Ok(lease) = timeout(interval, acquired.as_mut()).await {
                 return Ok(lease?);
             }
-            let stored = self.load(id).await?;
+            let stored = tokio::select! {
+                biased;
+                lease = acquired.as_mut() => return Ok(lease?),
+                // Its holder may keep the store busy.
+                stored = self.load(id) => stored?,
+            };
             if stored.is_settled && stored.offset > at {
                 return Err(Error::Offset(stored.offset));
             }
@@ -293,7 +321,7 @@ impl Engine {
         }
     }
 
-    fn check_append(
+    pub(super) fn check_append(
         &self,
         upload: &Upload,
         offset: u64,
@@ -489,7 +517,7 @@ impl Engine {
 type NextFrame = Option<Result<Frame<Bytes>, BoxError>>;
 
 /// A body whose first frame can be polled before it is read.
-struct PeekedBody<'a, B> {
+pub(super) struct PeekedBody<'a, B> {
     body: &'a mut B,
     first: Option<Box<NextFrame>>,
 }

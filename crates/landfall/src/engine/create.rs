@@ -10,12 +10,14 @@ use futures_util::{TryFutureExt as _, future::Either};
 use landfall_protocol::{
     ChecksumPlacement, Concat, Create as Head, DeclaredEnd, DeclaredLength, ProblemKind,
 };
-use tokio::sync::SemaphorePermit;
+use tokio::{sync::SemaphorePermit, time::Instant};
 
 use super::{
     Engine, Error, HookReply, Inspected, RequestContext, add,
+    finish::Finishing,
     hooks::merge,
     in_flight::InFlightGuard,
+    live::completing::Received,
     receive::BodyStream,
     transfer::{BoxedObserver, Interruption},
 };
@@ -58,6 +60,8 @@ pub(crate) struct ReceivingCreate<'a> {
 pub(crate) struct RepeatedCreate {
     digest: Digest,
     reply: HookReply,
+    /// It carries all bytes of the upload.
+    is_whole: bool,
 }
 
 #[derive(Debug)]
@@ -164,7 +168,12 @@ impl Engine {
                         }
                     };
                     // Its event was prepared before this lease.
-                    let finished = self.finish(context, current, lease, true, false, names_upload);
+                    let how = Finishing {
+                        fresh: true,
+                        knows_url: names_upload,
+                        ..Finishing::default()
+                    };
+                    let finished = self.finish(context, current, lease, how);
                     merge(&mut reply, finished.await?);
                 }
                 let expires = self.expiry(&upload, 0, now);
@@ -294,7 +303,17 @@ impl Engine {
             if upload.is_complete_at(offset) {
                 let knows_url = observer.is_some() || names_upload;
                 // Its event was prepared before its content, or with its length.
-                let finished = self.finish(context, upload.clone(), lease, true, true, knows_url);
+                let how = Finishing {
+                    fresh: true,
+                    is_prepared: true,
+                    knows_url,
+                    received: Received {
+                        start: 0,
+                        told: received.told,
+                        is_creation: true,
+                    },
+                };
+                let finished = self.finish(context, upload.clone(), lease, how);
                 merge(&mut reply, finished.await?);
             }
             let expires = self.expiry(&upload, offset, SystemTime::now());
@@ -369,7 +388,12 @@ impl Engine {
             upload.record_creation_digest();
             *repeated = upload.creation_digest().map(|digest| {
                 let reply = reply.clone();
-                Box::new(RepeatedCreate { digest, reply })
+                let is_whole = is_transfer && content_length == upload.length;
+                Box::new(RepeatedCreate {
+                    digest,
+                    reply,
+                    is_whole,
+                })
             });
         }
         let key_lease = match self.assign_id(&mut upload, key).await? {
@@ -411,6 +435,16 @@ impl Engine {
         repeated: Option<Box<RepeatedCreate>>,
     ) -> Result<Created, Error> {
         let exists = Err(StoreError::AlreadyExists(id.clone()).into());
+        if let Some(repeated) = &repeated
+            && repeated.is_whole
+            && let Some(completing) = self.live.completing(&id)
+            && completing.is_by_creation()
+            && completing.upload.creation_digest() == Some(repeated.digest)
+        {
+            return self
+                .join_creation(&completing, repeated.reply.clone())
+                .await;
+        }
         let (Some(repeated), Some(found)) = (repeated, self.stored(&id).await?) else {
             return exists;
         };
@@ -510,7 +544,10 @@ impl Engine {
         let Some(id) = stored else {
             return Ok(None);
         };
-        match self.inspect(RequestContext::NONE, &id).await {
+        match self
+            .inspect_soon(RequestContext::NONE, &id, Instant::now())
+            .await
+        {
             Ok(found) => Ok(Some(found)),
             Err(error)
                 if matches!(

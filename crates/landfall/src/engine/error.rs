@@ -3,6 +3,8 @@
 //! A [`Problem`] must contain no path and no internal cause. `is_ours` selects the errors of the server, which are
 //! logged.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, StatusCode, header};
 use landfall_protocol::{Operation, Problem, ProblemKind};
 
@@ -43,6 +45,13 @@ pub(crate) enum Error {
     Idempotency(#[source] BoxError),
     #[error("task: {0}")]
     Task(#[from] tokio::task::JoinError),
+    /// Of a completion that several requests wait for.
+    #[error("{error}")]
+    Shared {
+        error: Arc<Error>,
+        /// The request that began it logs it.
+        is_first: bool,
+    },
 }
 
 impl From<Error> for HandlerError {
@@ -78,7 +87,7 @@ impl From<Error> for HookError {
                 hook_error.message = String::from_utf8_lossy(body).trim().to_owned();
             }
         }
-        let has_no_answer = matches!(error, Error::Rejected(ProblemKind::Internal, _));
+        let has_no_answer = denied.is_some() && problem.kind == ProblemKind::Internal;
         if error.is_ours() || has_no_answer {
             hook_error.cause = Some(error.into());
         }
@@ -113,6 +122,7 @@ impl Error {
     /// Omits paths and causes, which clients must not see.
     pub(crate) fn problem(&self) -> Problem {
         match self {
+            Self::Shared { error, .. } => error.problem(),
             Self::Problem(problem) => problem.clone(),
             Self::Offset(_) => ProblemKind::MismatchedOffset.into(),
             Self::BeyondLength { .. } => ProblemKind::SizeExceeded.into(),
@@ -152,6 +162,7 @@ impl Error {
     pub(crate) fn hook_response(&self) -> Option<&ClientResponse> {
         match self {
             Self::Rejected(_, response) => Some(response),
+            Self::Shared { error, .. } => error.hook_response(),
             _ => None,
         }
     }
@@ -160,6 +171,7 @@ impl Error {
     pub(crate) fn has_removed(&self) -> bool {
         match self {
             Self::BeyondLength { is_removed, .. } => *is_removed,
+            Self::Shared { error, .. } => error.has_removed(),
             error => matches!(
                 error.problem().kind,
                 ProblemKind::Rejected | ProblemKind::Stopped | ProblemKind::DigestMismatch
@@ -181,6 +193,7 @@ impl Error {
                     | StoreError::LeaseLost(_)
             ),
             Self::Lease(error) => !matches!(error, LeaseError::Locked),
+            Self::Shared { error, is_first } => *is_first && error.is_ours(),
             Self::Hook(_)
             | Self::Undecided(_)
             | Self::Sink(_)

@@ -13,7 +13,9 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{Engine, Error, RequestContext, acknowledgement::acknowledges, is_missing};
+use super::{
+    Engine, Error, RequestContext, acknowledgement::acknowledges, finish::Finishing, is_missing,
+};
 use crate::{
     event::{Acknowledgement, Event, EventKind, EventSink, Reservation, TerminationReason},
     store::StoreError,
@@ -151,7 +153,8 @@ impl Engine {
             }
             (EventKind::Completed, Some(found)) if self.is_finish_pending(&found) => {
                 let upload = found.upload.clone();
-                self.finish(RequestContext::NONE, upload, lease, true, false, true)
+                let how = Finishing::interrupted(found.offset);
+                self.finish(RequestContext::NONE, upload, lease, how)
                     .await?;
                 Resolution::Happened(Some(found))
             }

@@ -1,16 +1,22 @@
 //! Completes an upload whose bytes are all stored.
 //!
 //! The order: the store finishes the bytes, the event is prepared, the digest is verified, hooks decide, the completion
-//! is saved, the event is emitted. With hooks or sinks, all of it runs detached, under the lease. After a failure the
-//! completion stays pending, and the next request decides again. If no client knows the URL, the upload is removed.
+//! is saved, the event is emitted. All of it runs detached, under the lease, unless the store finishes at once and there
+//! are no hooks and sinks. After a failure the completion stays pending, and the next request decides again. If no client
+//! knows the URL, the upload is removed.
 
 use std::{sync::Arc, time::SystemTime};
 
 use landfall_protocol::ProblemKind;
 
 use super::{
-    Engine, Error, HookCall, HookReply, RequestContext, Reservations, acknowledgement::SinkReceipt,
-    add, ends::log_end, is_missing, receive::matches_digest,
+    Engine, Error, HookCall, HookReply, RequestContext, Reservations,
+    acknowledgement::SinkReceipt,
+    add,
+    ends::log_end,
+    is_missing,
+    live::completing::{CompletingGuard, Received, reply_of},
+    receive::matches_digest,
 };
 use crate::{
     event::{Event, EventKind, TerminationReason},
@@ -19,6 +25,34 @@ use crate::{
     store::StoreError,
     upload::{Checksum, Completion, Snapshot, Upload, UploadId, UploadKind},
 };
+
+/// How an upload has got its last byte.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Finishing {
+    /// This request stored the last byte.
+    pub(super) fresh: bool,
+    /// It has prepared the event under this lease, so that no node resolves it before the lease ends.
+    pub(super) is_prepared: bool,
+    /// The client can ask for the upload again. Otherwise nothing of it remains if this fails: its client would create
+    /// another one, and both would complete.
+    pub(super) knows_url: bool,
+    pub(super) received: Received,
+}
+
+impl Finishing {
+    /// An earlier request has stored the last byte, and its completion was interrupted.
+    pub(super) fn interrupted(start: u64) -> Self {
+        Self {
+            fresh: true,
+            knows_url: true,
+            received: Received {
+                start,
+                ..Received::default()
+            },
+            ..Self::default()
+        }
+    }
+}
 
 impl Engine {
     /// Hooks and sinks follow the completion, and the verification of a digest precedes it.
@@ -31,60 +65,142 @@ impl Engine {
         snapshot.is_complete() && upload.completion.is_pending() && self.tracks_completion(upload)
     }
 
-    /// With hooks or sinks, this runs to completion even if the request is dropped. `fresh`: this request
-    /// stored the last byte. `is_prepared`: it has prepared the event under this lease, so that no node resolves it
-    /// before the lease ends. `knows_url`: the client can ask for the upload again. Otherwise nothing of it remains if
-    /// this fails: its client would create another one, and both would complete.
+    /// Runs to completion even if the request is dropped: a proxy may not wait for as long as it takes. Requests that come
+    /// meanwhile learn of it by [`LiveUploads::completing`](super::live::LiveUploads::completing).
     pub(super) async fn finish(
         self: &Arc<Self>,
         context: &RequestContext,
         upload: Arc<Upload>,
         lease: Lease,
-        fresh: bool,
-        is_prepared: bool,
-        knows_url: bool,
+        how: Finishing,
     ) -> Result<HookReply, Error> {
-        let finished = upload.clone();
-        let is_pending = match upload.completion {
-            Completion::NotTracked => fresh,
+        let is_open = match upload.completion {
+            Completion::NotTracked => how.fresh,
             Completion::Pending => true,
             Completion::Done(_) | Completion::Denied(_) => false,
         };
-        let reply = if is_pending && self.tracks_completion(&upload) {
-            let (engine, context) = (self.clone(), context.clone());
-            // Boxed because the future of every request contains this one.
-            let completing = Box::pin(async move {
-                let decided = engine.decide(&context, upload, &lease, is_prepared, knows_url);
-                let (upload, reply, reservations) = decided.await?;
-                engine
-                    .record_completion(&context, upload, &lease, reply.as_deref(), reservations)
-                    .await?;
-                Ok(reply)
-            });
-            self.detached(completing).await?
-        } else {
-            match self.sync_completed(upload, &lease).await {
-                Ok(upload) => {
-                    let stored = upload.completion.response();
-                    stored.map(|stored| Box::new((**stored).clone()))
+        let is_tracked = is_open && self.tracks_completion(&upload);
+        if !is_tracked && let Some(finished) = self.finish_now(&upload, &lease) {
+            return match finished {
+                Ok(()) => {
+                    self.record_finished(context, &upload, how.fresh);
+                    Ok(reply_of(&upload))
                 }
-                Err(error) if knows_url => return Err(error),
+                Err(error) if how.knows_url => Err(error),
                 // Boxed because it is rare: the largest branch sets the size of every request's future.
                 Err(error) => {
-                    let error = self.roll_back_creation(context, finished, lease, error);
-                    return Err(Box::pin(error).await);
+                    let error = self.roll_back_creation(context, upload, lease, error);
+                    Err(Box::pin(error).await)
+                }
+            };
+        }
+        // Boxed because the future of every request contains this one.
+        Box::pin(self.finish_detached(context, upload, lease, how, is_open)).await
+    }
+
+    async fn finish_detached(
+        self: &Arc<Self>,
+        context: &RequestContext,
+        upload: Arc<Upload>,
+        lease: Lease,
+        how: Finishing,
+        is_open: bool,
+    ) -> Result<HookReply, Error> {
+        // A complete upload stays so for readers, whose client sends its last request again.
+        let completing = is_open.then(|| self.begin_completion(&upload, how.received));
+        let is_waited_for = Arc::new(());
+        let is_left = Arc::downgrade(&is_waited_for);
+        let (engine, context) = (self.clone(), context.clone());
+        let result = self
+            .detached(async move {
+                let id = upload.id.clone();
+                let joined = completing.as_ref();
+                let result = engine.complete(&context, upload, &lease, how, joined).await;
+                // The next request that joins no more finds the lease free.
+                drop(lease);
+                if let Err(error) = &result
+                    && is_left.strong_count() == 0
+                    && error.is_ours()
+                {
+                    tracing::error!(%id, %error, "failed to complete an upload whose client has left");
+                }
+                match (completing, result) {
+                    (Some(completing), Ok(reply)) => {
+                        completing.succeed(reply.clone());
+                        Ok(reply)
+                    }
+                    (Some(completing), Err(error)) => Err(completing.fail(error)),
+                    (None, result) => result,
+                }
+            })
+            .await;
+        drop(is_waited_for);
+        result
+    }
+
+    async fn complete(
+        self: &Arc<Self>,
+        context: &RequestContext,
+        upload: Arc<Upload>,
+        lease: &Lease,
+        how: Finishing,
+        completing: Option<&CompletingGuard>,
+    ) -> Result<HookReply, Error> {
+        let finished = upload.clone();
+        let reply = if completing.is_some() && self.tracks_completion(&upload) {
+            let decided = self.decide(context, upload, lease, how.is_prepared, how.knows_url);
+            let (upload, reply, reservations) = decided.await?;
+            let recorded = self.record_completion(
+                context,
+                upload,
+                lease,
+                reply.as_deref(),
+                reservations,
+                completing,
+            );
+            recorded.await?;
+            reply
+        } else {
+            match self.sync_completed(upload, lease).await {
+                Ok(upload) => reply_of(&upload),
+                Err(error) => {
+                    if !how.knows_url {
+                        self.remove_unknown(context, &finished, 0, lease).await;
+                    }
+                    return Err(error);
                 }
             }
         };
+        self.record_finished(context, &finished, how.fresh);
+        Ok(reply)
+    }
+
+    fn record_finished(
+        self: &Arc<Self>,
+        context: &RequestContext,
+        upload: &Arc<Upload>,
+        fresh: bool,
+    ) {
         if fresh {
             add(&self.counters.finished, 1);
-            self.record_due(&finished, finished.length.unwrap_or_default());
-            log_end("UploadFinished", Some(&finished), None, context);
+            self.record_due(upload, upload.length.unwrap_or_default());
+            log_end("UploadFinished", Some(&**upload), None, context);
         }
-        if finished.kind == UploadKind::Partial || self.config.lenient {
-            self.advance_finals_of(&finished.id);
+        if upload.kind == UploadKind::Partial || self.config.lenient {
+            self.advance_finals_of(&upload.id);
         }
-        Ok(reply)
+    }
+
+    /// `None` if it may take long.
+    fn finish_now(&self, upload: &Upload, lease: &Lease) -> Option<Result<(), Error>> {
+        let Some(finisher) = self.composer.finisher() else {
+            return Some(Ok(()));
+        };
+        if let Err(error) = Self::check_held(lease) {
+            return Some(Err(error));
+        }
+        let finished = finisher.finish_now(upload, lease.fence())?;
+        Some(finished.map(drop).map_err(Error::from))
     }
 
     async fn sync_completed(
@@ -105,6 +221,20 @@ impl Engine {
             }
         }
         Ok(upload)
+    }
+
+    /// Removes an upload that no request can name.
+    async fn remove_unknown(
+        &self,
+        context: &RequestContext,
+        upload: &Arc<Upload>,
+        offset: u64,
+        lease: &Lease,
+    ) {
+        let why = TerminationReason::RolledBack;
+        if let Err(left) = self.remove(context, upload, offset, lease, why).await {
+            tracing::warn!(id = %upload.id, error = %left, "failed to roll back creation");
+        }
     }
 
     /// A failure leaves the decision to the client's next request, or removes an upload that no request can name.
@@ -139,11 +269,7 @@ impl Engine {
             Error::Problem(ref problem) if problem.kind == ProblemKind::DigestMismatch => error,
             error if !knows_url => {
                 let offset = upload.length.unwrap_or_default();
-                let why = TerminationReason::RolledBack;
-                let removed = self.remove(context, &upload, offset, lease, why).await;
-                if let Err(left) = removed {
-                    tracing::warn!(id = %upload.id, error = %left, "failed to roll back creation");
-                }
+                self.remove_unknown(context, &upload, offset, lease).await;
                 error
             }
             Error::Hook(cause) => Error::Undecided(cause),
@@ -193,6 +319,7 @@ impl Engine {
         lease: &Lease,
         reply: Option<&ClientResponse>,
         reservations: Reservations,
+        completing: Option<&CompletingGuard>,
     ) -> Result<(), Error> {
         let offset = upload.length.unwrap_or_default();
         let mut recorded = (*upload).clone();
@@ -209,6 +336,11 @@ impl Engine {
         let saved = self.save_completed(&recorded, lease).await;
         if let Err(Error::Store(StoreError::LeaseLost(_))) = saved {
             return saved;
+        }
+        if saved.is_ok()
+            && let Some(completing) = completing
+        {
+            completing.succeed(reply.cloned().map(Box::new));
         }
         if self.event_kinds.completed {
             let kind = EventKind::Completed;
@@ -281,8 +413,8 @@ impl Engine {
         };
         let snapshot = self.load(id).await?;
         if self.is_finish_pending(&snapshot) {
-            self.finish(context, snapshot.upload, lease, true, false, true)
-                .await?;
+            let how = Finishing::interrupted(snapshot.offset);
+            self.finish(context, snapshot.upload, lease, how).await?;
         }
         Ok(())
     }

@@ -1,8 +1,11 @@
 //! The state of an upload, as HEAD, GET and the application see it.
 //!
-//! It waits for no lease: the offset of a running writer is read from memory. An upload whose completion hooks have not
-//! decided is reported as locked. If the lease is free, an interrupted completion is completed first, and an
-//! interrupted write, which the store may lose, is repeated.
+//! It waits for no lease: the offset of a running writer is read from memory. An upload whose completion runs is reported
+//! as locked, and to HEAD with an [offset below its length](super::live::completing). If the lease is free, an interrupted
+//! completion is completed first, and an interrupted write, which the store may lose, is repeated.
+//!
+//! HEAD does not wait for longer than [`ANSWER_TIMEOUT`], whatever the store does: another process may complete the
+//! upload, or this one after a crash. What it has begun goes on, and the next HEAD gets the result.
 
 use std::{
     sync::Arc,
@@ -10,22 +13,37 @@ use std::{
 };
 
 use landfall_protocol::ProblemKind;
-use tokio::time::timeout;
+use tokio::{
+    runtime::Handle,
+    time::{Instant, timeout},
+};
 
 use super::{Engine, Error, RequestContext, is_missing};
 use crate::{
     store::StoreError,
-    upload::{Snapshot, UploadId},
+    upload::{Snapshot, Upload, UploadId},
 };
 
 /// A store that hangs must not hold HEAD while a writer is in memory.
 const STORED_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Clients ask again if the completion takes longer.
+const COMPLETION_TIMEOUT: Duration = Duration::from_millis(250);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+const MIN_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// The state of an upload, and when it expires.
 pub(crate) type Inspected = (Snapshot, Option<SystemTime>);
 
 impl Engine {
     pub(crate) async fn get(self: &Arc<Self>, id: &UploadId) -> Result<Option<Snapshot>, Error> {
+        // Not later: it may be a hook that asks.
+        if let Some(completing) = self.live.completing(id) {
+            return Ok(Some(match completing.upload.completion.is_pending() {
+                true => completing.whole(),
+                false => completing.tell(),
+            }));
+        }
         match self.inspect(RequestContext::NONE, id).await {
             Ok((found, _)) if found.upload.is_description_only() => Ok(None),
             Ok((found, _)) => Ok(Some(found)),
@@ -76,11 +94,17 @@ impl Engine {
                 // Boxed, as below, because it is rare: the largest branch sets the size of every request's future.
                 last.offset = last.offset.max(Box::pin(self.stored_offset(id)).await?);
             }
-            // All bytes are received, but hooks may still deny the completion.
-            if self.is_finish_pending(&last) {
-                return Err(ProblemKind::Locked.into());
+            if !last.is_complete() || last.upload.completion.is_done() {
+                live.record_told(last.offset);
+                return Ok(self.with_expiry(last));
             }
-            return Ok(self.with_expiry(last));
+            // All bytes are received, and the completion is about to begin.
+            Box::pin(live.wait_end()).await;
+        }
+        if let Some(completing) = self.live.completing(id)
+            && !Box::pin(completing.ended_within(COMPLETION_TIMEOUT)).await
+        {
+            return Err(ProblemKind::Locked.into());
         }
         let mut found = self.load_usable(id).await?;
         if !found.0.is_settled {
@@ -95,6 +119,62 @@ impl Engine {
             found = self.load_usable(id).await?;
         }
         Ok(found)
+    }
+
+    /// [Inspects](Self::inspect) for a client that resumes at the offset, or asks again soon. `since` is when it began to
+    /// wait.
+    pub(crate) async fn inspect_soon(
+        self: &Arc<Self>,
+        context: &RequestContext,
+        id: &UploadId,
+        since: Instant,
+    ) -> Result<Inspected, Error> {
+        match self.live.take_late(id) {
+            Ok(None) => {}
+            Ok(Some(found)) => return found,
+            Err(()) => return self.tell(id),
+        }
+        let (engine, context, name) = (self.clone(), context.clone(), id.clone());
+        // It may outlive this request.
+        let mut inspected = Box::pin(async move { engine.inspect(&context, &name).await });
+        let limit = ANSWER_TIMEOUT.saturating_sub(since.elapsed());
+        match timeout(limit.max(MIN_TIMEOUT), &mut inspected).await {
+            Ok(Err(error)) if error.problem().kind == ProblemKind::Locked => self.tell(id),
+            Ok(found) => found,
+            Err(_) => {
+                self.inspect_late(id, inspected);
+                self.tell(id)
+            }
+        }
+    }
+
+    fn inspect_late(
+        self: &Arc<Self>,
+        id: &UploadId,
+        inspected: impl Future<Output = Result<Inspected, Error>> + Send + 'static,
+    ) {
+        // Otherwise a completion runs by itself.
+        if self.live.completing(id).is_some() || !self.live.begin_late(id) {
+            return;
+        }
+        let (engine, name) = (self.clone(), id.clone());
+        let late = async move {
+            let found = inspected.await;
+            engine.live.end_late(&name, Some(found));
+        };
+        if !self.try_detach(&Handle::current(), late) {
+            self.live.end_late(id, None);
+        }
+    }
+
+    /// The state of an upload whose completion runs. [`ProblemKind::Locked`] if only the store can tell.
+    fn tell(&self, id: &UploadId) -> Result<Inspected, Error> {
+        let completing = self.live.completing(id);
+        let is_known = |upload: &Upload| !upload.is_final() || !upload.is_concatenated();
+        match completing.filter(|completing| is_known(&completing.upload)) {
+            Some(completing) => Ok(self.with_expiry(completing.tell())),
+            None => Err(ProblemKind::Locked.into()),
+        }
     }
 
     /// Returns the offset that other nodes see. A store that does not answer is an error: they may have seen more

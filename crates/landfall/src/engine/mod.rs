@@ -15,6 +15,7 @@ mod finish;
 mod hooks;
 mod in_flight;
 mod inspect;
+mod join;
 mod live;
 mod progress;
 mod receive;

@@ -40,6 +40,8 @@ pub(super) struct BodyStream<'a, B> {
 
 pub(super) struct Received {
     pub(super) offset: u64,
+    /// The largest offset that was told meanwhile.
+    pub(super) told: u64,
     pub(super) interruption: Option<Interruption>,
 }
 
@@ -104,6 +106,7 @@ impl Engine {
         let received = lease.signal().unless_lost(pin!(work)).await;
         received.unwrap_or(Ok(Received {
             offset: start,
+            told: start,
             interruption: Some(Interruption::Lost),
         }))
     }
@@ -161,6 +164,7 @@ impl Engine {
             Some(Interruption::Lost) => {
                 return Ok(Received {
                     offset: start,
+                    told: start,
                     interruption,
                 });
             }
@@ -202,6 +206,7 @@ impl Engine {
         }
         Ok(Received {
             offset,
+            told: live.told(),
             interruption,
         })
     }

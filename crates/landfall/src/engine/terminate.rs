@@ -53,7 +53,11 @@ impl Engine {
         context: &RequestContext,
         id: &UploadId,
     ) -> Result<HookReply, Error> {
-        let known = self.load_removable(id).await?;
+        // The store may not answer before the end of a completion.
+        let known = match self.live.completing(id) {
+            Some(completing) => completing.whole(),
+            None => self.load_removable(id).await?,
+        };
         if self.has_expired(&known) {
             return Err(ProblemKind::Gone.into());
         }

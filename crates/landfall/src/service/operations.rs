@@ -11,6 +11,8 @@ use landfall_protocol::{
     text_value,
 };
 
+use tokio::time::Instant;
+
 use super::{
     Handler, download,
     interim::InterimProgress,
@@ -85,7 +87,8 @@ impl Handler {
         }
         if is_unversioned {
             // Boxed because it is rare: the largest branch sets the size of every request's future.
-            let (found, _) = Box::pin(engine.inspect(&head.context, id)).await?;
+            let found = engine.inspect_soon(&head.context, id, Instant::now());
+            let (found, _) = Box::pin(found).await?;
             if !found.upload.created_by_draft {
                 return Err(ProblemKind::UnsupportedVersion.into());
             }
@@ -313,7 +316,11 @@ impl Handler {
         id: &UploadId,
         problem: Problem,
     ) -> Rejection {
-        match self.0.engine.inspect(&head.context, id).await {
+        let inspected = self
+            .0
+            .engine
+            .inspect_soon(&head.context, id, Instant::now());
+        match inspected.await {
             Ok((found, expires)) => Rejection {
                 error: match found.upload.is_final() {
                     true => ProblemKind::ModifyFinal.into(),
@@ -337,7 +344,11 @@ impl Handler {
         if error.has_removed() || matches!(kind, ProblemKind::NotFound | ProblemKind::Interrupted) {
             return error.into();
         }
-        match self.0.engine.inspect(&head.context, id).await {
+        let inspected = self
+            .0
+            .engine
+            .inspect_soon(&head.context, id, Instant::now());
+        match inspected.await {
             Ok((found, expires)) => Rejection {
                 error,
                 expires,
@@ -383,11 +394,12 @@ impl Handler {
         response: &mut ResponseBuilder,
     ) -> Result<(), Error> {
         let engine = &self.0.engine;
+        let since = Instant::now();
         if engine.is_being_written(id) {
             // Boxed because it is rare: the largest branch sets the size of every request's future.
             Box::pin(engine.wait_for_stable_offset(id)).await;
         }
-        let (found, expires) = engine.inspect(&head.context, id).await?;
+        let (found, expires) = engine.inspect_soon(&head.context, id, since).await?;
         let (upload, offset) = (&found.upload, found.shown_offset());
         let follows_draft = upload.created_by_draft && self.names_no_protocol(&head.parts.headers);
         let unnamed = follows_draft.then_some(DraftRequest::UNVERSIONED);

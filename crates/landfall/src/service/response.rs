@@ -254,6 +254,13 @@ pub(super) fn not_found(response: &mut ResponseBuilder) {
 }
 
 pub(super) fn log(error: &Error, parts: &Parts, id: Option<&UploadId>) {
+    let error = match error {
+        Error::Shared {
+            error,
+            is_first: true,
+        } => error,
+        error => error,
+    };
     if let Error::Store(StoreError::LeaseLost(id)) = error {
         tracing::warn!(
             id = id.as_str(),

@@ -6,6 +6,7 @@ mod axum;
 mod blocking_hooks;
 mod cleaners;
 mod conformance;
+mod cut;
 mod dropped;
 mod events;
 #[cfg(unix)]

@@ -1,4 +1,4 @@
-//! Checks a completion while a hook decides on it: readers get 423, and a denial leaves nothing.
+//! Checks a completion while a hook decides on it: nobody sees a complete upload, and a denial leaves nothing.
 
 use std::{sync::Arc, time::Duration};
 
@@ -59,8 +59,13 @@ impl Hook for SlowHook {
     }
 }
 
+/// 423, or an offset from which the client waits for the decision.
 fn assert_undecided(response: &Response) {
     let reason = "a reader got an answer although the hook may still deny the upload";
+    if let Some(offset) = response.number("upload-offset") {
+        assert!(offset < LENGTH, "{reason}");
+        return;
+    }
     assert_eq!(response.status.as_u16(), 423, "{reason}");
     assert!(response.number("retry-after").is_some(), "{response:?}");
 }

@@ -10,7 +10,7 @@ use tracing::Instrument as _;
 
 use super::state::Admission;
 use crate::{
-    engine::{Engine, Error, Inspected, RequestContext},
+    engine::{Engine, Error, Inspected, RequestContext, finish::Finishing},
     event::EventKind,
     upload::{Snapshot, Upload, UploadId},
 };
@@ -134,8 +134,13 @@ impl Engine {
         self.prepare_kinds(&completed, &current, context).await?;
         let concatenated = self.concatenate(current, &lease).await?;
         self.final_uploads.remove(id);
-        self.finish(context, concatenated, lease, true, true, true)
-            .await?;
+        let how = Finishing {
+            fresh: true,
+            is_prepared: true,
+            knows_url: true,
+            ..Finishing::default()
+        };
+        self.finish(context, concatenated, lease, how).await?;
         Ok(())
     }
 }

@@ -15,7 +15,9 @@ use self::{parts::first_occurrences, repeated::Repeated, state::PartsProgress};
 use super::{
     Engine, Error, RequestContext,
     create::{Assigned, Created},
+    finish::Finishing,
     hooks::merge,
+    live::completing::Received,
 };
 use crate::{event::TerminationReason, lease::Lease, upload::Upload};
 
@@ -92,8 +94,12 @@ impl Engine {
                 match engine.concatenate(created.clone(), &lease).await {
                     Ok(upload) => {
                         admission.end();
-                        let finished =
-                            engine.finish(&context, upload.clone(), lease, true, true, false);
+                        let how = Finishing {
+                            fresh: true,
+                            is_prepared: true,
+                            ..Finishing::default()
+                        };
+                        let finished = engine.finish(&context, upload.clone(), lease, how);
                         let reply = finished.await?;
                         engine
                             .final_uploads
@@ -141,7 +147,13 @@ impl Engine {
         })
     }
 
-    async fn concatenate(&self, upload: Arc<Upload>, lease: &Lease) -> Result<Arc<Upload>, Error> {
+    async fn concatenate(
+        self: &Arc<Self>,
+        upload: Arc<Upload>,
+        lease: &Lease,
+    ) -> Result<Arc<Upload>, Error> {
+        // The store may not answer readers of the upload meanwhile.
+        let _concatenating = self.begin_completion(&upload, Received::default());
         let Some(concatenator) = self.composer.concatenator() else {
             return Err(ProblemKind::ConcatenationUnsupported.into());
         };

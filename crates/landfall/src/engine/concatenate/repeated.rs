@@ -88,7 +88,7 @@ impl Engine {
             if let Some(found) = self.stored(&id).await?
                 && self.is_repetition(context, wanted, &found.upload).await?
             {
-                return Ok(Some(self.inspect(context, &id).await?));
+                return Ok(Some(self.inspect_soon(context, &id, Instant::now()).await?));
             }
         }
         Ok(None)

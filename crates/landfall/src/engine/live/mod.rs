@@ -1,6 +1,7 @@
 //! Uploads that are being written in this process. Other requests read their offset here, without a
 //! call to the store, and take over from their writers.
 
+pub(super) mod completing;
 mod ended;
 mod eviction;
 
@@ -19,6 +20,7 @@ use tokio::{
 };
 
 use self::{
+    completing::Completions,
     ended::Ended,
     eviction::{Sample, Scan},
 };
@@ -42,6 +44,7 @@ struct Shard {
     /// Uploads of requests that are about to become writers.
     starting: Vec<UploadId>,
     ended: Ended,
+    completing: Completions,
 }
 
 impl Shard {
@@ -129,6 +132,7 @@ impl LiveUploads {
             offset: AtomicU64::new(offset),
             received: AtomicU64::new(offset),
             emitted: AtomicU64::new(emitted),
+            told: AtomicU64::new(offset),
             is_waiting: AtomicBool::new(false),
             must_end: AtomicBool::new(false),
             writer: Mutex::new(WriterState::new(offset)),
@@ -195,6 +199,8 @@ pub(crate) struct LiveUpload {
     /// The offset that the received bytes would reach, for progress.
     received: AtomicU64,
     emitted: AtomicU64,
+    /// The largest offset that another request, or an interim response, has told.
+    told: AtomicU64,
     is_waiting: AtomicBool,
     must_end: AtomicBool,
     writer: Mutex<WriterState>,
@@ -341,6 +347,14 @@ impl LiveUpload {
 
     pub(super) fn snapshot(&self) -> Snapshot {
         Snapshot::new(self.upload.clone(), self.offset(), SystemTime::now())
+    }
+
+    pub(super) fn record_told(&self, offset: u64) {
+        self.told.fetch_max(offset, Ordering::Relaxed);
+    }
+
+    pub(super) fn told(&self) -> u64 {
+        self.told.load(Ordering::Relaxed)
     }
 
     pub(super) fn take_unemitted(&self) -> Option<u64> {

@@ -289,6 +289,7 @@ impl Transfer<'_> {
         {
             self.live.publish(offset);
             if let Some(observer) = self.observer {
+                self.live.record_told(offset);
                 observer.stored(offset);
             }
         }

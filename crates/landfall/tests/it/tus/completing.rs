@@ -70,12 +70,13 @@ async fn while_undecided(
     .await;
 }
 
+/// Nobody sees a complete upload. A client is told an offset from which it waits for the end.
 async fn is_locked(site: &Site, path: &str) {
-    for method in ["HEAD", "GET"] {
-        let reply = site.request(method, path).send().await.expect(423);
-        assert_eq!(reply.number("retry-after"), 1, "{method}");
-        assert_eq!(reply.header("upload-offset"), None, "{method}");
-    }
+    let reply = site.request("GET", path).send().await.expect(423);
+    assert_eq!(reply.number("retry-after"), 1);
+    let told = site.offset(path).await;
+    assert!(told < 5, "{told}");
+    assert!(site.offset(path).await > told);
     // The application sees that it is not finished.
     let found = site.handler.get(&id(path)).await.unwrap().unwrap();
     assert_eq!(found.upload.completion, Completion::Pending);
@@ -89,7 +90,7 @@ async fn undecided_completion_is_not_visible() {
             if status == 404 {
                 break;
             }
-            assert_eq!(status, 423);
+            assert_eq!(status, 200);
             tokio::task::yield_now().await;
         }
         site.request("GET", path).send().await.expect(404);
@@ -100,10 +101,7 @@ async fn undecided_completion_is_not_visible() {
 #[tokio::test]
 async fn an_upload_is_complete_for_readers_once_hooks_have_accepted_it() {
     while_undecided(true, is_locked, async |site, path| {
-        while site.head(path).await.status == 423 {
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(site.offset(path).await, 5);
+        site.until_offset(path, 5).await;
         assert_eq!(site.bytes(path).await, "hello");
     })
     .await;
@@ -131,6 +129,50 @@ async fn an_upload_that_came_with_its_creation_is_undecided_too() {
         hook.decide.add_permits(1);
         assert_eq!(post.reply().await.expect(422).body, "infected");
         site.head(&path).await.expect(404);
+    })
+    .await;
+}
+
+/// One status for all: the request that waits is told as the one that was first, and so are all that come later.
+#[tokio::test]
+async fn a_denial_has_one_status() {
+    let hook = SlowDecision {
+        called: Arc::new(Semaphore::new(0)),
+        decide: Arc::new(Semaphore::new(0)),
+        allow: false,
+    };
+    let added = hook.clone();
+    let change = move |config: &mut Config| {
+        *config = config.clone().hook(added.clone());
+        config.lifetimes.unfinished = Some(std::time::Duration::from_secs(3600));
+    };
+    everywhere(change, async |site| {
+        let path = site.create(5).await;
+        let mut first = site.open_patch(&path, 0, 5).await;
+        first.write("hello").await;
+        hook.called.acquire().await.unwrap().forget();
+        let by_draft = |method: &str, offset: &str| {
+            let ask = site.request(method, &path).without("Tus-Resumable");
+            let ask = ask.with("Upload-Draft-Interop-Version", "10");
+            let ask = ask.with("Content-Type", "application/partial-upload");
+            ask.with("Upload-Offset", offset)
+                .with("Upload-Complete", "?1")
+        };
+        let waits = by_draft("PATCH", "5").with("Content-Length", "0");
+        let mut second = waits.open().await;
+        let mut third = site.open_patch(&path, 0, 5).await;
+        third.write("hello").await;
+        // They wait for the decision, as all of their requests are received.
+        site.head(&path).await.expect(200);
+        hook.decide.add_permits(1);
+        for open in [&mut first, &mut second, &mut third] {
+            assert_eq!(open.reply().await.expect(422).body, "infected");
+        }
+        by_draft("PATCH", "5").body("").send().await.expect(422);
+        for method in ["HEAD", "GET"] {
+            by_draft(method, "5").send().await.expect(422);
+            site.request(method, &path).send().await.expect(422);
+        }
     })
     .await;
 }
