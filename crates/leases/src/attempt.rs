@@ -3,12 +3,15 @@
 use std::{any::Any, fmt, sync::Arc, time::Duration};
 
 use landfall::{
-    lease::{Fence, Lease, LeaseError, YieldReason, YieldSignal},
+    lease::{Lease, LeaseError, LeaseTerms, YieldReason, YieldSignal},
     upload::UploadId,
 };
 use tokio::time::Instant;
 
-use crate::table::{LeaseTable, OwnedLease, Rejection};
+use crate::{
+    service::GrantedLease,
+    table::{LeaseTable, OwnedLease, Rejection},
+};
 
 /// A lease that the service may have granted, and the lease within this node. On drop it is released
 /// in both, also if the response never arrived.
@@ -20,6 +23,10 @@ pub(crate) struct Attempt {
     /// Released last, so that the next request of this node calls the service after the release.
     local: Option<Lease>,
     is_acquired: bool,
+    /// When the attempt began, by the clock of leases and by that of the runtime.
+    began: (Duration, Instant),
+    /// Once the lease is granted.
+    terms: Option<Arc<LeaseTerms>>,
 }
 
 impl Attempt {
@@ -37,6 +44,8 @@ impl Attempt {
             number: table.next_number(),
             local,
             is_acquired: true,
+            began: (LeaseTerms::now(), Instant::now()),
+            terms: None,
         }
     }
 
@@ -50,11 +59,20 @@ impl Attempt {
         self.number
     }
 
-    /// Returns the lease that the service granted to a call sent at `sent`.
+    /// Returns the lease that the service granted.
     ///
     /// # Errors
-    /// [`LeaseError::Unavailable`] if that is too long ago.
-    pub(crate) fn granted(self, fence: Fence, sent: Instant) -> Result<Lease, Rejection> {
+    /// [`LeaseError::Unavailable`] if the call was sent too long ago.
+    pub(crate) fn granted(mut self, granted: &GrantedLease) -> Result<Lease, Rejection> {
+        let GrantedLease {
+            fence,
+            sent,
+            is_settled,
+            ..
+        } = *granted;
+        let was_unsettled = self.table.take_unsettled(&self.id);
+        let terms = Arc::new(LeaseTerms::new(is_settled && !was_unsettled));
+        self.terms = Some(Arc::clone(&terms));
         let local = self.local.as_ref();
         let signal = local.map_or_else(YieldSignal::new, |local| local.signal().clone());
         let lease = OwnedLease {
@@ -62,10 +80,18 @@ impl Attempt {
             number: self.number,
             fence,
         };
-        if !self.table.insert(lease, signal.clone(), sent) {
+        if !(self.table).insert(lease, signal.clone(), &terms, (sent, self.since(sent))) {
             return Err(self.table.unavailable("the service responded too late"));
         }
-        Ok(Lease::new(fence, signal, self))
+        Ok(Lease::new(fence, signal, self).with_terms(terms))
+    }
+
+    /// Returns a time of this attempt by the clock of leases; an earlier one, if the machine was suspended.
+    fn since(&self, sent: Instant) -> Duration {
+        let (began, began_at) = self.began;
+        let now = LeaseTerms::now();
+        let suspended = now.saturating_sub(began).saturating_sub(began_at.elapsed());
+        now.saturating_sub(sent.elapsed()).saturating_sub(suspended)
     }
 
     /// Ends an attempt because another node has the lease, for at most `remaining`.
@@ -89,7 +115,13 @@ impl Drop for Attempt {
                 .as_ref()
                 .and_then(|lease| lease.signal().reason());
             let is_requested = signal == Some(YieldReason::Requested);
-            self.table.release(&self.id, self.number, is_requested);
+            // Without a response, the lease may be one that is not settled.
+            let terms = self.terms.as_ref();
+            let is_settled = terms.is_some_and(|terms| terms.is_settled());
+            (self.table).release(&self.id, self.number, is_requested, is_settled);
+            if let Some(terms) = terms {
+                terms.end();
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{any::Any, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use landfall::{
-    lease::{Lease, LeaseError, Locker},
+    lease::{Lease, LeaseError, LeaseTerms, Locker},
     upload::UploadId,
 };
 use tokio::{
@@ -129,7 +129,7 @@ impl<S: LeaseService> RemoteLocker<S> {
         match self.call(id, Some(local), request).await {
             Ok((attempt, Acquisition::Granted(granted))) => {
                 let number = attempt.number();
-                let lease = attempt.granted(granted.fence, granted.sent)?;
+                let lease = attempt.granted(&granted)?;
                 let node = &self.0.node;
                 let confirmed = node.service.confirm(id, number);
                 confirmed.map_err(|error| node.table.unavailable(error))?;
@@ -262,6 +262,7 @@ impl<S: LeaseService> Node<S> {
 
     async fn renew_older_than(&self, age: Duration) -> Result<(), S::Error> {
         for batch in self.table.due(age).chunks(S::MAX_BATCH) {
+            let since = LeaseTerms::now();
             let sent = Instant::now();
             let renewals = self.service.renew(batch).await?;
             for (lease, renewal) in batch.iter().zip(renewals) {
@@ -271,7 +272,7 @@ impl<S: LeaseService> Node<S> {
                     }
                     continue;
                 };
-                self.table.renewed(lease, sent);
+                self.table.renewed(lease, (sent, since));
                 // The message may have been lost.
                 if let Some(WaitingRequest { offset }) = waiting {
                     self.table.request_yield(&lease.id, lease.number, offset);

@@ -108,6 +108,9 @@ pub struct GrantedLease {
     pub(crate) waiting: Option<WaitingRequest>,
     /// When the call was sent.
     pub(crate) sent: Instant,
+    /// Whether the service knows that the last holder released it: see [`LeaseTerms`](landfall::lease::LeaseTerms).
+    /// That of this node counts as released: [`LeaseTable`] knows it.
+    pub(crate) is_settled: bool,
 }
 
 /// A request that waits for a lease.

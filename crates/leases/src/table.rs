@@ -6,7 +6,7 @@
 //! [releases](LeaseTable::releases). The table stops holders whose lease was not renewed in time.
 
 use std::{
-    collections::{HashMap, VecDeque, hash_map::Entry},
+    collections::{HashMap, HashSet, VecDeque, hash_map::Entry},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -16,7 +16,9 @@ use std::{
 
 use landfall::{
     BoxError,
-    lease::{Fence, Lease, LeaseError, Locker as _, MemoryLocker, YieldReason, YieldSignal},
+    lease::{
+        Fence, Lease, LeaseError, LeaseTerms, Locker as _, MemoryLocker, YieldReason, YieldSignal,
+    },
     upload::UploadId,
 };
 use parking_lot::Mutex;
@@ -27,6 +29,8 @@ use tokio::{
 
 /// Further leases expire instead.
 const MAX_RELEASES: usize = 1 << 16;
+/// With more, no former lease of this node counts as settled.
+const MAX_UNSETTLED: usize = 1 << 16;
 
 /// All leases that one node holds, releases or waits for.
 #[derive(Debug)]
@@ -37,6 +41,8 @@ pub struct LeaseTable {
     held: Mutex<HashMap<UploadId, HeldLease>>,
     waiters: Mutex<HashMap<UploadId, Arc<Notify>>>,
     releases: Mutex<VecDeque<QueuedRelease>>,
+    /// Uploads whose last lease of this node ended unsettled.
+    unsettled: Mutex<HashSet<UploadId>>,
     first_held: Notify,
     queued: Notify,
     sent: Notify,
@@ -62,6 +68,7 @@ pub struct OwnedLease {
 struct HeldLease {
     lease: OwnedLease,
     signal: YieldSignal,
+    terms: Arc<LeaseTerms>,
     /// The service counts from a later time.
     sent: Instant,
     is_lost: bool,
@@ -79,6 +86,8 @@ pub struct QueuedRelease {
     /// Another request, of this node or of one for which it was [requested](LeaseTable::request_yield),
     /// waits for the lease.
     pub is_requested: bool,
+    /// Whether no earlier holder can change the upload: see [`LeaseTerms`].
+    pub is_settled: bool,
 }
 
 impl QueuedRelease {
@@ -89,6 +98,7 @@ impl QueuedRelease {
             number,
             since: Instant::now(),
             is_requested,
+            is_settled: true,
         }
     }
 }
@@ -135,6 +145,7 @@ impl LeaseTable {
             held: Mutex::default(),
             waiters: Mutex::default(),
             releases: Mutex::default(),
+            unsettled: Mutex::default(),
             first_held: Notify::new(),
             queued: Notify::new(),
             sent: Notify::new(),
@@ -218,8 +229,15 @@ impl LeaseTable {
         Rejection::Failed(LeaseError::Unavailable(error.into()))
     }
 
-    /// False if the call was sent too long ago.
-    pub(crate) fn insert(&self, lease: OwnedLease, signal: YieldSignal, sent: Instant) -> bool {
+    /// False if the call was sent too long ago, at `since` by the clock of leases.
+    pub(crate) fn insert(
+        &self,
+        lease: OwnedLease,
+        signal: YieldSignal,
+        terms: &Arc<LeaseTerms>,
+        (sent, since): (Instant, Duration),
+    ) -> bool {
+        terms.end_at(since + self.usable_for());
         if sent.elapsed() >= self.usable_for() {
             return false;
         }
@@ -227,6 +245,7 @@ impl LeaseTable {
         let held = HeldLease {
             lease,
             signal,
+            terms: Arc::clone(terms),
             sent,
             is_lost: false,
         };
@@ -240,13 +259,28 @@ impl LeaseTable {
         self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
-    pub(crate) fn release(&self, id: &UploadId, number: u64, is_requested: bool) {
+    /// Returns whether the last lease of this node ended unsettled.
+    pub(crate) fn take_unsettled(&self, id: &UploadId) -> bool {
+        let mut unsettled = self.unsettled.lock();
+        unsettled.remove(id) || unsettled.len() >= MAX_UNSETTLED
+    }
+
+    pub(crate) fn release(&self, id: &UploadId, number: u64, is_requested: bool, is_settled: bool) {
+        if !is_settled {
+            let mut unsettled = self.unsettled.lock();
+            if unsettled.len() < MAX_UNSETTLED {
+                unsettled.insert(id.clone());
+            }
+        }
         if let Entry::Occupied(entry) = self.held.lock().entry(id.clone())
             && entry.get().lease.number == number
         {
             entry.remove();
         }
-        self.queue_release(QueuedRelease::new(id.clone(), number, is_requested));
+        self.queue_release(QueuedRelease {
+            is_settled,
+            ..QueuedRelease::new(id.clone(), number, is_requested)
+        });
     }
 
     /// Queues the release of a lease that is not held, or no longer.
@@ -389,10 +423,12 @@ impl LeaseTable {
         due.map(|held| held.lease.clone()).collect()
     }
 
-    /// Records a renewal sent at `sent`.
-    pub(crate) fn renewed(&self, lease: &OwnedLease, sent: Instant) {
+    /// Records a renewal sent at `sent`, which is `since` by the clock of leases.
+    pub(crate) fn renewed(&self, lease: &OwnedLease, (sent, since): (Instant, Duration)) {
+        let ends = since + self.usable_for();
         self.with_held(&lease.id, lease.number, |held| {
             held.sent = held.sent.max(sent);
+            held.terms.end_at(ends);
         });
     }
 
@@ -428,6 +464,7 @@ impl HeldLease {
     fn lose(&mut self, lost: &AtomicU64) -> bool {
         let is_new = !std::mem::replace(&mut self.is_lost, true);
         lost.fetch_add(u64::from(is_new), Ordering::Relaxed);
+        self.terms.end();
         self.signal.set(YieldReason::LeaseLost);
         is_new
     }

@@ -9,11 +9,12 @@
 
 mod fence;
 #[cfg(feature = "file-store")]
-mod file;
+pub(crate) mod file;
 mod memory;
 mod signal;
+mod terms;
 
-use std::{any::Any, fmt, time::Duration};
+use std::{any::Any, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -23,6 +24,7 @@ pub use self::{
     fence::Fence,
     memory::MemoryLocker,
     signal::{YieldReason, YieldSignal},
+    terms::LeaseTerms,
 };
 use crate::upload::UploadId;
 
@@ -89,7 +91,14 @@ pub enum LeaseError {
 pub struct Lease {
     fence: Fence,
     signal: YieldSignal,
-    _guard: Box<dyn Any + Send + Sync>,
+    held: Box<Held<dyn Any + Send + Sync>>,
+}
+
+/// In one box with the guard, since leases are in the futures of requests.
+#[derive(Debug)]
+struct Held<G: ?Sized> {
+    terms: Option<Arc<LeaseTerms>>,
+    _guard: G,
 }
 
 impl Lease {
@@ -99,8 +108,25 @@ impl Lease {
         Self {
             fence,
             signal,
-            _guard: Box::new(guard),
+            held: Box::new(Held {
+                terms: None,
+                _guard: guard,
+            }),
         }
+    }
+
+    /// Adds its end, and whether its former holder may still write; for lockers whose leases can end without their
+    /// holder.
+    #[must_use]
+    pub fn with_terms(mut self, terms: Arc<LeaseTerms>) -> Self {
+        self.held.terms = Some(terms);
+        self
+    }
+
+    /// Returns its terms; `None` if it lasts until it is released.
+    #[must_use]
+    pub fn terms(&self) -> Option<&Arc<LeaseTerms>> {
+        self.held.terms.as_ref()
     }
 
     /// Returns the number that proves to the store that this is the newest lease.

@@ -66,6 +66,8 @@ impl<R: LeaseRecords> BucketLeases<R> {
                     // The next heartbeat returns it.
                     waiting: None,
                     sent: node.sent,
+                    // The store compares fences.
+                    is_settled: true,
                 };
                 (Some(node.owner), Some(written), Ok(Ok(granted)))
             }

@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use landfall::upload::UploadId;
+use landfall::{lease::LeaseTerms, upload::UploadId};
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
@@ -152,7 +152,8 @@ impl<R: LeaseRecords> BucketLeases<R> {
             let owner = self.written.owner(&lease.id, lease.number);
             match &beat {
                 Some(beat) if owner.as_deref() == Some(&*beat.owner) => {
-                    table.renewed(&lease, beat.sent);
+                    let since = LeaseTerms::now().saturating_sub(beat.sent.elapsed());
+                    table.renewed(&lease, (beat.sent, since));
                 }
                 _ => _ = table.lose(&lease.id, lease.number),
             }

@@ -6,13 +6,20 @@
 -- newer lease of its node. The waiter of an expired lease may be dead like its holder; a live one
 -- repeats its call. The update of the waiter waits for the newest version of the row, which the snapshot
 -- may lack. A row uses at most 1048576 fences, the increment of the sequence.
+--
+-- The lease of an upload without a row is free only if the row 'since' has existed for a lifetime: otherwise the table
+-- was emptied, and a holder may not have noticed. A lease is settled if its last holder released it as settled, or is
+-- this node, which knows it itself.
 WITH acquired AS (
-    INSERT INTO leases AS lease (name, owner, expires_at, fence)
-    VALUES ($1, $2 || ':' || CAST($3 AS TEXT), :now + $4, nextval('lease_fences'))
+    INSERT INTO leases AS lease (name, owner, expires_at, fence, is_settled)
+    SELECT $1, $2 || ':' || CAST($3 AS TEXT), :now + $4, nextval('lease_fences'), FALSE
+    WHERE EXISTS (SELECT 1 FROM leases WHERE name = $1 OR name = 'since' AND expires_at <= :now)
     ON CONFLICT (name) DO UPDATE SET
         owner = excluded.owner,
         expires_at = excluded.expires_at,
         fence = CASE WHEN (lease.fence + 1) % 1048576 = 0 THEN excluded.fence ELSE lease.fence + 1 END,
+        is_settled = CASE WHEN lease.owner = '' OR lease.owner LIKE '%:' THEN lease.is_settled
+            ELSE lease.owner LIKE $2 || ':_%' END,
         waiter = CASE WHEN lease.waiter = $2 OR lease.expires_at <= :now THEN '' ELSE lease.waiter END
     WHERE lease.expires_at <= :now
         OR lease.owner IN ('', $2 || ':')
@@ -20,7 +27,7 @@ WITH acquired AS (
             THEN CAST(split_part(lease.owner, ':', 2) AS BIGINT) < $3
                 AND (lease.waiter IN ('', $2) OR lease.waiter_expires_at <= :now)
             ELSE FALSE END
-    RETURNING fence,
+    RETURNING fence, CAST(CASE WHEN is_settled THEN 1 ELSE 0 END AS BIGINT) AS settled,
         CASE WHEN waiter <> '' AND waiter_expires_at > :now THEN waiter_offset ELSE 0 END AS wanted
 ), waiting AS (
     UPDATE leases SET
@@ -36,9 +43,12 @@ WITH acquired AS (
             'landfall_leases' || CASE WHEN owner LIKE 'n%' THEN '_' || split_part(owner, ':', 1) ELSE '' END,
             'yield ' || owner || ' ' || CAST($6 AS TEXT) || ' ' || name) END
 )
-SELECT fence, wanted, CAST(NULL AS BIGINT) AS remaining FROM acquired
+SELECT fence, wanted, CAST(NULL AS BIGINT) AS remaining, settled FROM acquired
 UNION ALL
-SELECT NULL, is_next, greatest(expires_at - :now, 0) FROM waiting
+SELECT NULL, is_next, greatest(expires_at - :now, 0), 0 FROM waiting
 UNION ALL
-SELECT NULL, 0, greatest(expires_at - :now, 0) FROM leases
+SELECT NULL, 0, greatest(expires_at - :now, 0), 0 FROM leases
 WHERE name = $1 AND $5 <= 0 AND NOT EXISTS (SELECT 1 FROM acquired)
+UNION ALL
+SELECT NULL, 1, expires_at - :now, 0 FROM leases
+WHERE name = 'since' AND expires_at > :now AND NOT EXISTS (SELECT 1 FROM leases WHERE name = $1)

@@ -41,10 +41,10 @@ use crate::{
     thread::LeaseThread,
 };
 
-const MIGRATIONS: &[Migration] = &[Migration::expand(
-    "",
-    include_str!("../../migrations/0001-leases.sql"),
-)];
+const MIGRATIONS: &[Migration] = &[
+    Migration::expand("", include_str!("../../migrations/0001-leases.sql")),
+    Migration::expand("", include_str!("../../migrations/0002-settled.sql")),
+];
 /// The channel of nodes of earlier releases, which listen to no other one; the name of a node is appended.
 const CHANNEL: &str = "landfall_leases";
 /// Other parts of the server may have leases as well.
@@ -78,8 +78,10 @@ const RETENTION: Duration = Duration::from_secs(3600);
 /// before it.
 ///
 /// # Availability
-/// A restart of PostgreSQL loses no lease. A failover to a standby that lags behind may: the store then
-/// rejects the older fence. Use synchronous replication.
+/// A restart of PostgreSQL loses no lease. If the table is emptied, as that of a new database, no lease is
+/// granted for one lifetime, until holders have noticed or expired. A failover to a standby that lags behind, or a
+/// backup that is restored while nodes run, may lose leases that nobody misses: two nodes hold one until the next
+/// renewal. Use synchronous replication.
 ///
 /// All nodes of a cluster use the same database and schema; other clusters use different ones.
 /// Through PgBouncer in transaction mode (`statement-cache-capacity=0` in the URL) no notification arrives: a
@@ -297,7 +299,8 @@ impl PostgresLeases {
 
     /// Removes the rows of leases that expired or were released at least `age` ago.
     async fn purge_older_than(&self, age: Duration) -> Result<(), DatabaseError> {
-        let purge = self.statement("DELETE FROM leases WHERE expires_at <= :now - $1");
+        let purge =
+            self.statement("DELETE FROM leases WHERE expires_at <= :now - $1 AND name <> 'since'");
         let purge = self.connections.fetch(purge.with(millis(age)));
         purge.await.map(drop)
     }
@@ -342,6 +345,10 @@ impl LeaseService for PostgresLeases {
             .call(timeout, self.connections.fetch(statement))
             .await?;
         let Some(row) = rows.first() else {
+            // Without the row 'since', nobody knows who holds a lease: the table was emptied.
+            let begin = include_str!("begin.sql");
+            let begin = self.statement(begin).with(millis(ttl));
+            self.call(timeout, self.connections.fetch(begin)).await?;
             return Ok(Acquisition::Held {
                 remaining: CONFLICT_DELAY,
                 poll: CONFLICT_DELAY,
@@ -353,6 +360,7 @@ impl LeaseService for PostgresLeases {
                 fence: Fence(unsigned(fence)),
                 waiting: WaitingRequest::from_column(wanted),
                 sent,
+                is_settled: row.number("settled")? == 1,
             }),
             None => Acquisition::Held {
                 remaining: Duration::from_millis(unsigned(row.number("remaining")?)),
@@ -383,7 +391,10 @@ impl LeaseService for PostgresLeases {
     async fn release(&self, leases: &[QueuedRelease]) -> Result<(), DatabaseError> {
         let owned = leases.iter().map(|lease| (&lease.id, lease.number));
         let statement = self.batch(include_str!("release.sql"), owned, HANDOFF_WINDOW);
-        let released = self.connections.fetch(statement);
+        let settled = leases.iter();
+        let settled = settled.map(|lease| if lease.is_settled { "t" } else { "f" });
+        let settled = settled.collect::<Vec<_>>().join(" ");
+        let released = self.connections.fetch(statement.with(settled));
         let limit = self.settings.attempt_timeout();
         self.call(limit, released).await.map(drop)
     }

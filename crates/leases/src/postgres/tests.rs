@@ -61,7 +61,7 @@ async fn execute(connections: &Connections, sql: &str) {
 }
 
 async fn rows(connections: &Connections) -> i64 {
-    let count = Statement::new("SELECT COUNT(*) AS count FROM leases");
+    let count = Statement::new("SELECT COUNT(*) AS count FROM leases WHERE name <> 'since'");
     connections.fetch(count).await.unwrap()[0]
         .number("count")
         .unwrap()
@@ -245,4 +245,40 @@ async fn only_the_node_that_is_concerned_is_notified() {
     acquire(&one, 3).await;
     assert_eq!(payload(&mut of_all).await.unwrap(), "yield 0a:2 6 upload/x");
     assert_eq!(payload(&mut of_three).await, None);
+}
+
+#[tokio::test]
+async fn a_lease_is_settled_once_its_former_holder_has_released_it_so() {
+    let connections = connections();
+    let (one, two) = (node(&connections, "n1"), node(&connections, "n2"));
+    one.migrate().await.unwrap();
+    let is_settled = async |node: &PostgresLeases, number: u64| {
+        let acquired = node.acquire(&id("x"), number, None).await.unwrap();
+        let Acquisition::Granted(granted) = acquired else {
+            panic!("{acquired:?}");
+        };
+        granted.is_settled
+    };
+    let release = async |node: &PostgresLeases, number: u64, is_settled: bool| {
+        let release = QueuedRelease::new(id("x"), number, false);
+        let release = QueuedRelease {
+            is_settled,
+            ..release
+        };
+        node.release(&[release]).await.unwrap();
+    };
+    assert!(!is_settled(&one, 1).await, "it is unknown");
+    release(&one, 1, false).await;
+    assert!(!is_settled(&two, 1).await, "it was released unsettled");
+    release(&two, 1, true).await;
+    assert!(is_settled(&one, 2).await);
+    assert!(is_settled(&one, 3).await, "the node knows its own");
+    expire_all(&connections).await;
+    assert!(!is_settled(&two, 2).await, "it has expired");
+    // Reserved for a node that waits.
+    let waiting = Some(WaitingRequest { offset: None });
+    let held = one.acquire(&id("x"), 4, waiting).await.unwrap();
+    assert!(matches!(held, Acquisition::Held { .. }));
+    release(&two, 2, true).await;
+    assert!(is_settled(&one, 5).await);
 }

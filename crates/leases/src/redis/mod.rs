@@ -49,9 +49,10 @@ use crate::{
 /// # Availability
 /// A restart, or a failover to a replica, is detected by the server's run id. Leases from before it are
 /// ignored, since they may be outdated: holders write theirs again, and no node gets an unknown lease
-/// until those of the previous primary have expired. So the first lease after a start or a failover of
-/// Redis may take one lifetime. If the state vanishes without either (`FLUSHALL`, eviction), two nodes
-/// can hold a lease for a third of a lifetime; the store then rejects the older fence.
+/// until those of the previous primary have expired. The same happens if the state vanishes (`FLUSHALL`): the key that
+/// names the primary is missing then. So the first lease after a start, a failover or a loss of the data may take one
+/// lifetime. A replica that lacks the last writes is a new primary, too. A single lease that is evicted is unknown:
+/// the next one is not [settled](landfall::lease::LeaseTerms).
 ///
 /// Redis needs `maxmemory-policy noeviction` (its default), a single primary, and the permission to run
 /// scripts and `INFO`, `PUBLISH` and `SUBSCRIBE`. Cluster mode and Sentinel are not supported.
@@ -172,9 +173,7 @@ impl LeaseService for RedisLeases {
         let connection = &self.connection;
         let release = |scripts: &Scripts, run: &_| {
             let leases = leases.iter();
-            leases
-                .map(|lease| scripts.release(run, &lease.id, lease.number))
-                .collect()
+            leases.map(|lease| scripts.release(run, lease)).collect()
         };
         let released =
             connection.pipeline::<u8>(connection.scripts.settings.attempt_timeout(), release);

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::{
     service::{Acquisition, GrantedLease, Renewal, WaitingRequest},
     settings::LeaseSettings,
-    table::OwnedLease,
+    table::{OwnedLease, QueuedRelease},
 };
 
 /// Time for which a fence is retained after its lease. After that, it starts from the clock again.
@@ -107,11 +107,12 @@ impl Scripts {
             }) => offset.to_string(),
         };
         let grace = run.grace_ends.saturating_duration_since(Instant::now());
-        let mut call = Self::call(&self.acquire, 4);
+        let mut call = Self::call(&self.acquire, 5);
         call.arg(self.key("lease", run, id))
             .arg(self.key("fence", run, id))
             .arg(self.key("waiter", run, id))
             .arg(self.primary())
+            .arg(self.key("unsettled", run, id))
             .arg(&self.owner)
             .arg(number)
             .arg(millis(self.settings.ttl))
@@ -129,13 +130,18 @@ impl Scripts {
     }
 
     /// Reads the response of `acquire` to a call sent at `sent`.
-    pub(super) fn acquisition(&self, (granted, value): (u8, u64), sent: Instant) -> Acquisition {
+    pub(super) fn acquisition(
+        &self,
+        (granted, value, settled): (u8, u64, u8),
+        sent: Instant,
+    ) -> Acquisition {
         if granted == 1 {
             return Acquisition::Granted(GrantedLease {
                 fence: Fence(value),
                 // The renewal returns it.
                 waiting: None,
                 sent,
+                is_settled: settled == 1,
             });
         }
         Acquisition::Held {
@@ -146,11 +152,12 @@ impl Scripts {
 
     pub(super) fn renew(&self, run: &ServerRun, lease: &OwnedLease) -> Cmd {
         let OwnedLease { id, number, fence } = lease;
-        let mut call = Self::call(&self.renew, 4);
+        let mut call = Self::call(&self.renew, 5);
         call.arg(self.key("lease", run, id))
             .arg(self.key("fence", run, id))
             .arg(self.key("waiter", run, id))
             .arg(self.primary())
+            .arg(self.key("unsettled", run, id))
             .arg(self.value(*number))
             .arg(millis(self.settings.ttl))
             .arg(millis(self.settings.ttl + FENCE_RETENTION))
@@ -160,15 +167,23 @@ impl Scripts {
         call
     }
 
-    pub(super) fn release(&self, run: &ServerRun, id: &UploadId, number: u64) -> Cmd {
-        let mut call = Self::call(&self.release, 2);
+    pub(super) fn release(&self, run: &ServerRun, lease: &QueuedRelease) -> Cmd {
+        let QueuedRelease {
+            id,
+            number,
+            is_settled,
+            ..
+        } = lease;
+        let mut call = Self::call(&self.release, 3);
         call.arg(self.key("lease", run, id))
             .arg(self.key("waiter", run, id))
-            .arg(self.value(number))
+            .arg(self.key("unsettled", run, id))
+            .arg(self.value(*number))
             .arg(&self.owner)
             .arg(millis(HANDOFF_WINDOW))
             .arg(&self.channel)
-            .arg(id.as_str());
+            .arg(id.as_str())
+            .arg(u8::from(*is_settled));
         call
     }
 

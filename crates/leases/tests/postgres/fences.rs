@@ -41,7 +41,7 @@ async fn a_released_lease_leaves_a_row_without_an_owner() {
     Postgres::shared().query(&url, "DELETE FROM leases");
     let id = UploadId::new("a/b+c").unwrap();
     let lease = acquire(&locker, &id).await;
-    let row = "SELECT name, owner <> '' FROM leases";
+    let row = "SELECT name, owner <> '' FROM leases WHERE name <> 'since'";
     assert_eq!(Postgres::shared().query(&url, row), "upload/a/b+c|t\n");
     drop(lease);
     locker.close().await;

@@ -121,8 +121,14 @@ async fn a_holder_whose_row_vanished_and_was_acquired_stops() {
     let id = UploadId::random();
     let lease = acquire(&one, &id).await;
     Postgres::shared().query(&url, "DELETE FROM leases");
+    let emptied = Instant::now();
     let newer = acquire(&other, &id).await;
+    let took = emptied.elapsed();
+    assert!(took >= settings.ttl * 9 / 10, "granted after {took:?}");
+    assert_eq!(lease.signal().reason(), Some(YieldReason::LeaseLost));
+    assert!(lease.terms().unwrap().has_ended());
     assert!(newer.fence() > lease.fence());
+    assert!(!newer.terms().unwrap().is_settled());
     lost(&lease).await;
     assert_eq!(one.stats().lost, 1);
     assert_eq!(newer.signal().reason(), None);

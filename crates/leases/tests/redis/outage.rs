@@ -85,9 +85,10 @@ async fn a_holder_whose_lease_was_lost_and_acquired_by_another_node_stops() {
     let (one, other) = (server.locker(&settings), server.locker(&settings));
     let id = UploadId::random();
     let lease = acquire(&one, &id).await;
-    server.run::<()>(&["FLUSHALL"]);
+    server.forget(&id);
     let newer = acquire(&other, &id).await;
     assert!(newer.fence() > lease.fence());
+    assert!(!newer.terms().unwrap().is_settled());
     let lost = async { while lease.signal().wait().await != YieldReason::LeaseLost {} };
     timeout(settings.ttl, lost).await.expect("lost in time");
     assert_eq!(one.stats().lost, 1);
@@ -96,10 +97,73 @@ async fn a_holder_whose_lease_was_lost_and_acquired_by_another_node_stops() {
     // The same if it was acquired and released again.
     let id = UploadId::random();
     let lease = acquire(&one, &id).await;
-    server.run::<()>(&["FLUSHALL"]);
+    server.forget(&id);
     drop(acquire(&other, &id).await);
     other.close().await;
     assert_eq!(lease.signal().wait().await, YieldReason::LeaseLost);
+}
+
+/// A lease is not free because it is unknown.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_gets_a_lease_for_a_lifetime_after_all_are_forgotten() {
+    let settings = quick();
+    let server = Server::ready(&settings).await;
+    let (one, other) = (server.locker(&settings), server.locker(&settings));
+    let id = UploadId::random();
+    let lease = acquire(&one, &id).await;
+    for _ in 0..2 {
+        server.run::<()>(&["FLUSHALL"]);
+        let flushed = Instant::now();
+        assert_held(other.try_acquire(&id).await);
+        // Nobody holds it, but nobody knows.
+        let unknown = acquire(&other, &UploadId::random()).await;
+        let took = flushed.elapsed();
+        assert!(took >= settings.ttl * 9 / 10, "granted after {took:?}");
+        assert!(!unknown.terms().unwrap().is_settled());
+        assert_held(other.try_acquire(&id).await);
+        assert_eq!(lease.signal().reason(), None, "the holder has restored it");
+        assert!(!lease.terms().unwrap().has_ended());
+    }
+    let waiting = acquire(&other, &id);
+    let yielding = async {
+        assert_eq!(lease.signal().wait().await, YieldReason::Requested);
+        drop(lease);
+    };
+    let (newer, ()) = tokio::join!(waiting, yielding);
+    assert_eq!(newer.signal().reason(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_is_settled_once_its_former_holder_has_released_it_so() {
+    let settings = quick();
+    let server = Server::ready(&settings).await;
+    let (one, other) = (server.locker(&settings), server.locker(&settings));
+    let id = UploadId::random();
+    let is_settled = async |locker: &RedisLocker, settles: bool| {
+        let lease = acquire(locker, &id).await;
+        let terms = lease.terms().unwrap();
+        let before = terms.is_settled();
+        if settles {
+            terms.settle();
+        }
+        drop(lease);
+        locker.close().await;
+        before
+    };
+    assert!(!is_settled(&one, false).await, "it is unknown");
+    assert!(!is_settled(&one, false).await, "not settled here");
+    assert!(!is_settled(&other, true).await, "not settled there");
+    assert!(is_settled(&one, true).await);
+    assert!(is_settled(&other, true).await);
+    let lease = acquire(&other, &id).await;
+    assert!(lease.terms().unwrap().is_settled());
+    // As if it had expired.
+    server.forget(&id);
+    assert!(
+        !is_settled(&one, true).await,
+        "its holder has not released it"
+    );
+    drop(lease);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -107,6 +107,14 @@ impl Server {
         call.query(&mut client.get_connection().unwrap()).unwrap()
     }
 
+    /// Removes the lease of an upload and its fence, as an eviction may.
+    pub(crate) fn forget(&self, id: &UploadId) {
+        let keys: Vec<String> = self.run(&["KEYS", &format!("landfall:*:{{{id}}}:*")]);
+        for key in keys.iter().filter(|key| !key.contains(":unsettled:")) {
+            self.run::<()>(&["DEL", key]);
+        }
+    }
+
     /// Returns the path of a file of this server.
     pub(crate) fn path(&self, name: &str) -> std::path::PathBuf {
         self.dir.path().join(name)

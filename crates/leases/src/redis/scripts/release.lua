@@ -1,9 +1,12 @@
 -- Releases the lease, or reserves it for the node that waits.
--- KEYS: lease, waiter
--- ARGV: lease id, owner, handoff window (ms), channel, upload
+-- KEYS: lease, waiter, whether the last lease was not released as settled
+-- ARGV: lease id, owner, handoff window (ms), channel, upload, 1 if it is settled
 -- Returns 1, or 0 if another owner holds it.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return 0
+end
+if ARGV[6] == '1' then
+  redis.call('DEL', KEYS[3])
 end
 local waiter = redis.call('GET', KEYS[2])
 waiter = waiter and string.match(waiter, '^%x+')
