@@ -110,7 +110,7 @@ impl Composer {
     /// Sets the locker.
     #[must_use]
     pub fn with_locker(mut self, locker: impl Locker) -> Self {
-        self.locker = Arc::new(locker);
+        self.locker = self.store.guard(Arc::new(locker));
         self
     }
 

@@ -152,6 +152,13 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     fn locker(&self) -> Option<Arc<dyn crate::lease::Locker>> {
         None
     }
+
+    /// Returns a locker with the leases of `locker` that also excludes a former holder which is stopped, and may go on
+    /// later: see [`LeaseTerms`](crate::lease::LeaseTerms). [`Composer::with_locker`](crate::Composer::with_locker)
+    /// calls it. A store that compares fences where its bytes are returns the same.
+    fn guard(&self, locker: Arc<dyn crate::lease::Locker>) -> Arc<dyn crate::lease::Locker> {
+        locker
+    }
 }
 
 /// The optional operations of a [`Store`].

@@ -9,7 +9,10 @@ use std::{
     fs::File,
     io,
     ops::Range,
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
 };
 
@@ -334,27 +337,27 @@ pub(super) fn make_dir(dir: &Path) -> io::Result<()> {
 }
 
 /// Returns whether the bytes are locked, that is, whether no other process had one of them.
-pub(super) fn lock(file: &File, bytes: &Range<u64>) -> io::Result<bool> {
+pub(crate) fn lock(file: impl AsFd, bytes: &Range<u64>) -> io::Result<bool> {
     try_set(file, bytes, libc::F_WRLCK)
 }
 
-fn lock_shared(file: &File, bytes: &Range<u64>) -> io::Result<bool> {
+fn lock_shared(file: impl AsFd, bytes: &Range<u64>) -> io::Result<bool> {
     try_set(file, bytes, libc::F_RDLCK)
 }
 
-fn try_set(file: &File, bytes: &Range<u64>, kind: libc::c_int) -> io::Result<bool> {
-    match set(file, &range(bytes, kind)) {
+fn try_set(file: impl AsFd, bytes: &Range<u64>, kind: libc::c_int) -> io::Result<bool> {
+    match set(file.as_fd(), &range(bytes, kind)) {
         Ok(()) => Ok(true),
         Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
 
-fn unlock(file: &File, bytes: &Range<u64>) -> io::Result<()> {
+pub(crate) fn unlock(file: impl AsFd, bytes: &Range<u64>) -> io::Result<()> {
     // A length of 0 would be that of all bytes.
     match bytes.is_empty() {
         true => Ok(()),
-        false => Ok(set(file, &range(bytes, libc::F_UNLCK))?),
+        false => Ok(set(file.as_fd(), &range(bytes, libc::F_UNLCK))?),
     }
 }
 
@@ -370,7 +373,7 @@ pub(super) fn conflict(file: &File, bytes: &Range<u64>) -> io::Result<Option<u64
     Ok((!is_free).then_some(range.l_len as u64))
 }
 
-fn set(file: &File, range: &libc::flock) -> nix::Result<()> {
+fn set(file: BorrowedFd<'_>, range: &libc::flock) -> nix::Result<()> {
     loop {
         // Elsewhere locks belong to the process. That is equivalent while a process has only one
         // locker for a directory.

@@ -4,7 +4,7 @@
 //! others wait in memory. `acquire_now` makes no system call for the lock. All versions must lock the same byte for an
 //! id, so `lock_byte` must not change.
 
-mod lock;
+pub(crate) mod lock;
 mod requests;
 #[cfg(test)]
 mod tests;

@@ -17,13 +17,14 @@ use super::{
     Durability, Inner,
     cache::{CachedUpload, WriterEpoch, WriterState},
     files::failed,
+    guard::OwnedData,
     io_pool::StepKind,
     sys,
 };
 use crate::{
     lease::Fence,
     store::{Append, Result, StoreError},
-    upload::Upload,
+    upload::{Upload, UploadId},
 };
 
 /// Space is not reserved for shorter uploads: the system call costs more than it gains.
@@ -63,6 +64,13 @@ pub(super) struct OpenedFile {
     pub(super) ino: u64,
     pub(super) offset: u64,
     pub(super) epoch: WriterEpoch,
+    /// Under a lease of a service, which ends without this process.
+    pub(super) owned: Option<Arc<OwnedData>>,
+}
+
+/// After a write and before an acknowledgement: see [`guard`](super::guard).
+fn check_owned(inner: &Inner, id: &UploadId, owned: Option<&OwnedData>) -> Result<()> {
+    owned.map_or(Ok(()), |owned| owned.check(inner, id))
 }
 
 impl FileAppend {
@@ -142,7 +150,9 @@ impl FileAppend {
     ) -> Result<()> {
         let kind = StepKind::short_or_sync(self.inner.options.durability != Durability::None);
         let (id, data) = (self.upload.id.clone(), Arc::clone(&self.opened.data));
+        let owned = self.opened.owned.clone();
         let store = move |inner: &Inner, entry: &CachedUpload| {
+            check_owned(inner, &id, owned.as_deref())?;
             if let Some(from) = truncate_to {
                 inner.truncate(&id, &data, from)?;
             }
@@ -275,10 +285,12 @@ impl Append for FileAppend {
         let bytes = chunks.iter().map(Bytes::len).sum();
         let mut taken = std::mem::take(chunks);
         let (data, offset) = (Arc::clone(&self.opened.data), self.offset);
+        let (id, owned) = (self.upload.id.clone(), self.opened.owned.clone());
         let (emptied, written, outcome): (_, u64, io::Result<()>) = self
-            .run_step(StepKind::Short(bytes), move |_, _| {
+            .run_step(StepKind::Short(bytes), move |inner, _| {
                 let (written, outcome) = sys::write_at(data.as_fd(), &taken, offset);
                 taken.clear();
+                check_owned(inner, &id, owned.as_deref())?;
                 Ok((taken, written, outcome))
             })
             .await?;
@@ -288,7 +300,10 @@ impl Append for FileAppend {
     }
 
     async fn commit(&mut self) -> Result<u64> {
-        self.run_step(StepKind::Short(0), |_, _| Ok(())).await?;
+        let (id, owned) = (self.upload.id.clone(), self.opened.owned.clone());
+        let check =
+            move |inner: &Inner, _: &CachedUpload| check_owned(inner, &id, owned.as_deref());
+        self.run_step(StepKind::Short(0), check).await?;
         if self.inner.options.durability == Durability::Every {
             self.sync().await?;
         }
@@ -307,6 +322,11 @@ impl Append for FileAppend {
             let data = append.opened.data.as_fd();
             let (written, outcome) = sys::write_at(data, chunks, append.offset);
             chunks.clear();
+            check_owned(
+                &append.inner,
+                &append.upload.id,
+                append.opened.owned.as_deref(),
+            )?;
             append.offset += written;
             outcome.map_err(|error| failed(&append.upload.id, "writing the data", error))
         })
@@ -315,6 +335,16 @@ impl Append for FileAppend {
     fn commit_now(&mut self) -> Option<Result<u64>> {
         if self.inner.options.durability == Durability::Every {
             return None;
+        }
+        if self.opened.owned.is_some() {
+            return self.run_now(0, |append| {
+                check_owned(
+                    &append.inner,
+                    &append.upload.id,
+                    append.opened.owned.as_deref(),
+                )?;
+                Ok(append.verified_offset())
+            });
         }
         // It makes no system call that could be slow.
         let mut state = self.entry.state.try_lock()?;

@@ -12,7 +12,7 @@ use std::sync::{
 
 use parking_lot::Mutex;
 
-use super::sys::FileVersion;
+use super::{guard::BoundLease, sys::FileVersion};
 use crate::{
     lease::Fence,
     store::{Result, StoreError, info::UploadInfo},
@@ -66,6 +66,8 @@ pub(super) struct CachedUpload {
     pub(super) info: Mutex<CachedInfo>,
     /// Locked while the upload is synced, so that those who come meanwhile start no sync of their own.
     pub(super) syncing: tokio::sync::Mutex<()>,
+    /// The lease of a service, while this process has it. Never locked during I/O.
+    pub(super) lease: Mutex<Option<Arc<BoundLease>>>,
     /// Memory of the description; changed only under the lock of the shard.
     bytes: AtomicUsize,
     touched: AtomicBool,
@@ -75,6 +77,8 @@ pub(super) struct CachedUpload {
 pub(super) struct WriterState {
     highest_fence: u64,
     epoch: WriterEpoch,
+    /// The lease of a service, while this process has it.
+    lease: Option<Arc<BoundLease>>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -201,9 +205,32 @@ impl Shard {
 }
 
 impl WriterState {
+    /// Checks all fences against a lease that ends without this process, until it is released.
+    pub(super) fn bind(&mut self, id: &UploadId, lease: &Arc<BoundLease>) -> Result<()> {
+        self.lease = Some(Arc::clone(lease));
+        self.check_fence(id, lease.fence())
+    }
+
+    /// Nothing can be done with the fence of the lease any more.
+    pub(super) fn unbind(&mut self, lease: &Arc<BoundLease>) {
+        if (self.lease.as_ref()).is_some_and(|bound| Arc::ptr_eq(bound, lease)) {
+            self.lease = None;
+        }
+        self.highest_fence = self.highest_fence.max(lease.fence().0.saturating_add(1));
+        self.revoke_writers();
+    }
+
+    /// The lease of a service, while this process has it.
+    pub(super) fn lease(&self) -> Option<&Arc<BoundLease>> {
+        self.lease.as_ref()
+    }
+
     pub(super) fn check_fence(&mut self, id: &UploadId, fence: Fence) -> Result<()> {
         if fence.0 < self.highest_fence {
             return Err(StoreError::LeaseLost(id.clone()));
+        }
+        if let Some(lease) = &self.lease {
+            lease.check(id, fence)?;
         }
         self.highest_fence = fence.0;
         Ok(())

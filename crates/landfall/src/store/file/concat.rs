@@ -43,30 +43,35 @@ impl Concatenate for FileStore {
                 let epoch = state.start_epoch(&id, fence)?;
                 let data_path = inner.data_path(&id)?;
                 let (data, _) = inner.open_data(&id, &data_path)?;
+                let owned = inner.owned(&id, state, &data_path, &data)?;
                 let parts = parts.into_iter().map(|part| inner.part(part));
                 let parts = parts.collect::<Result<Vec<_>>>()?;
                 sys::truncate(data.as_fd(), 0)
                     .map_err(|error| failed(&id, "truncating the data", error))?;
-                Ok((epoch, data_path, Arc::new(File::from(data)), parts))
+                Ok((epoch, data_path, Arc::new(File::from(data)), parts, owned))
             }
         };
-        let (epoch, data_path, data, parts) =
+        let (epoch, data_path, data, parts, owned) =
             inner.io.run_locked(&entry, StepKind::Long, step).await?;
         let mut sum = 0;
         for part in parts {
             let part = Arc::new(part);
             let mut done = 0;
             while done < part.size {
-                let (inner, id) = (Arc::clone(inner), id.clone());
+                let (inner, name) = (Arc::clone(inner), id.clone());
                 let (part, target) = (Arc::clone(&part), Arc::clone(&data));
                 let step = move |state: &mut WriterState| {
-                    state.check_epoch(&id, fence, epoch)?;
+                    state.check_epoch(&name, fence, epoch)?;
                     inner.copy(&part, done, &target, sum + done)
                 };
                 match self.0.io.run_locked(&entry, StepKind::Long, step).await {
                     Ok(count) => done += count,
                     Err(error) => {
-                        let empty = move |_: &mut WriterState| Ok(sys::truncate(data.as_fd(), 0));
+                        let id = id.clone();
+                        let empty = move |state: &mut WriterState| {
+                            state.check_epoch(&id, fence, epoch)?;
+                            Ok(sys::truncate(data.as_fd(), 0))
+                        };
                         if !matches!(error, StoreError::LeaseLost(_)) {
                             let _ = self.0.io.run_locked(&entry, StepKind::Long, empty).await?;
                         }
@@ -78,6 +83,11 @@ impl Concatenate for FileStore {
         }
         if inner.options.durability != Durability::None {
             inner.sync_upload(id, &data_path, u64::MAX).await?;
+        }
+        if let Some(owned) = owned {
+            let (this, id) = (Arc::clone(inner), id.clone());
+            let check = move || owned.check(&this, &id);
+            inner.io.run(StepKind::Short(0), check).await?;
         }
         Ok(sum)
     }

@@ -14,8 +14,10 @@ use rustix::io::Errno;
 use super::{
     Durability, Inner,
     cache::{CachedUpload, KnownInfo, Record},
+    guard::{BoundLease, OwnedData},
     paths::{INFO, NotServed, is_link_error, is_valid_path},
     sys::{self, FileVersion},
+    takeover::{create_temporary, put},
 };
 use crate::{
     store::{
@@ -32,6 +34,8 @@ const CLOCK_GRANULARITY: Duration = Duration::from_millis(50);
 const MAX_SEGMENT_LEN: usize = 230;
 /// Data modified within this time may be changing now.
 const RECENT_CHANGE: Duration = Duration::from_secs(2);
+/// The extension in the description of an upload whose files are being removed: it exists no more.
+const TERMINATED: &str = "Terminated";
 const LOST_BYTES: &str =
     "bytes were lost after it was finished, because they are not synced with the durability none";
 /// File systems round the allocated size up by less than this.
@@ -74,6 +78,8 @@ pub(super) struct CreatedFiles {
     pub(super) json: Vec<u8>,
     /// The names of the files may not be synced.
     pub(super) synced: Option<(u64, FileVersion)>,
+    /// Under a lease of a service.
+    pub(super) owned: Option<Arc<OwnedData>>,
 }
 
 type InfoPath = ArrayString<{ UploadId::MAX_LEN + INFO.len() }>;
@@ -125,6 +131,32 @@ pub(super) fn failed(id: &UploadId, action: &str, error: io::Error) -> StoreErro
         StoreError::Unavailable(unserved.clone().into())
     } else {
         StoreError::io(format!("{action} of upload {id}"), error)
+    }
+}
+
+/// A new description in a temporary file, which is removed on drop.
+#[derive(Debug)]
+pub(super) struct PreparedChange {
+    id: UploadId,
+    dir: Arc<OwnedFd>,
+    temporary: String,
+    name: String,
+}
+
+impl PreparedChange {
+    /// Replaces the description.
+    pub(super) fn apply(mut self) -> Result<()> {
+        put(&self.id, self.dir.as_fd(), &self.temporary, &self.name)?;
+        self.temporary.clear();
+        Ok(())
+    }
+}
+
+impl Drop for PreparedChange {
+    fn drop(&mut self) {
+        if !self.temporary.is_empty() {
+            let _ = sys::unlink(self.dir.as_fd(), &self.temporary);
+        }
     }
 }
 
@@ -205,6 +237,7 @@ impl Inner {
             data,
             json,
             synced,
+            owned: None,
         };
         Ok((created, file))
     }
@@ -491,6 +524,9 @@ impl Inner {
                 ));
             }
         };
+        if info.extensions.contains_key(TERMINATED) {
+            return Err(StoreError::NotFound(id.clone()));
+        }
         let stored = |key| info.upload.storage.get(key).map(String::as_str);
         let data_path = self
             .root
@@ -576,12 +612,18 @@ impl Inner {
         entry: &CachedUpload,
         change: impl FnOnce(&mut Record) -> Result<()>,
     ) -> Result<Arc<Record>> {
-        let (mut record, _) = self.record(id, Some(entry))?;
+        let (mut record, known) = self.record(id, Some(entry))?;
         change(Arc::make_mut(&mut record))?;
         let json = record.info.encode();
-        let replaced = self
-            .replace(&info_path(id), &json)
-            .map_err(|error| failed(id, "replacing the description", error));
+        let lease = entry.lease.lock().clone();
+        let replaced = match lease {
+            Some(lease) => self
+                .prepare_change(id, &json, &known, &lease)
+                .and_then(PreparedChange::apply),
+            None => self
+                .replace(&info_path(id), &json)
+                .map_err(|error| failed(id, "replacing the description", error)),
+        };
         drop(self.take_info(entry));
         entry.info.lock().record = None;
         if self.options.durability != Durability::None {
@@ -608,6 +650,38 @@ impl Inner {
         })
     }
 
+    /// The first half of a change that a former holder may make late: see [`guard`](super::guard).
+    pub(super) fn prepare_change(
+        &self,
+        id: &UploadId,
+        content: &[u8],
+        known: &FileVersion,
+        lease: &BoundLease,
+    ) -> Result<PreparedChange> {
+        let fail = |error| failed(id, "replacing the description", error);
+        let path = info_path(id);
+        let (dir, name) = self.root.parent(&path).map_err(fail)?;
+        let created = create_temporary(dir.as_fd(), name, self.options.file_mode);
+        let (temporary, file) = created.map_err(fail)?;
+        let prepared = PreparedChange {
+            id: id.clone(),
+            name: name.to_owned(),
+            dir,
+            temporary,
+        };
+        // Only now: a takeover removes the temporary file, or has changed the version before.
+        lease.check_own(id)?;
+        if self.stat(&path).map_err(fail)? != *known {
+            return Err(StoreError::LeaseLost(id.clone()));
+        }
+        sys::write_from(file.as_fd(), content, 0).map_err(fail)?;
+        if self.options.durability != Durability::None {
+            // Otherwise a power loss could leave the new name with an empty file.
+            sys::sync_data(file.as_fd()).map_err(fail)?;
+        }
+        Ok(prepared)
+    }
+
     /// Syncs the data, too, if it must survive a power loss.
     pub(super) fn truncate(&self, id: &UploadId, data: &OwnedFd, len: u64) -> Result<()> {
         let truncate = || {
@@ -632,6 +706,21 @@ impl Inner {
                 .map_err(|error| failed(id, "releasing reserved space", error))?;
         }
         Ok(())
+    }
+
+    /// Makes the description stand for no upload, before its files are removed one by one. A holder that goes on late
+    /// fails here, and not after another one has taken the upload over.
+    pub(super) fn mark_terminated(&self, id: &UploadId, entry: &CachedUpload) -> Result<()> {
+        let marked = self.change(id, entry, |record| {
+            let extensions = &mut record.info.extensions;
+            extensions.insert(TERMINATED.to_owned(), "1".to_owned());
+            Ok(())
+        });
+        match marked {
+            Err(error @ StoreError::LeaseLost(_)) => Err(error),
+            // An interrupted removal is repeated, and damaged uploads are removed, too.
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn remove(&self, id: &UploadId, data_path: &str) -> Result<bool> {

@@ -41,6 +41,7 @@ mod concat;
 mod enumerate;
 mod files;
 mod finish;
+mod guard;
 pub(crate) mod io_pool;
 mod latency;
 mod open_reads;
@@ -49,6 +50,7 @@ mod read;
 mod sync;
 pub(crate) mod sys;
 mod take;
+mod takeover;
 
 #[cfg(test)]
 mod crash_tests;
@@ -70,6 +72,7 @@ use self::{
     enumerate::Listing,
     files::{CreatedFiles, FileState, failed, info_path},
     finish::OpenInfo,
+    guard::{GuardedLocker, OwnedData},
     io_pool::{IoPool, StepKind},
     paths::Root,
     sync::DirectorySyncs,
@@ -178,6 +181,8 @@ struct Inner {
     open_infos: RecentlyUsed<OpenInfo>,
     unserved: Mutex<(u64, String)>,
     locker: Arc<FileLocker>,
+    /// Only processes of this machine use the directory.
+    is_local: bool,
     /// The time that the directory showed before this process.
     clock: Option<ClockMemory>,
 }
@@ -206,6 +211,7 @@ impl FileStore {
         let root = Root::open(dir, options.dir_mode, &options.data_dirs).map_err(fail)?;
         let clock = clock::load(&root);
         let reserves = options.preallocate && !sys::in_memory(root.handle());
+        let is_local = sys::is_local(root.handle());
         let io = IoPool::new(options.always_on_threads);
         let locker = Arc::new(FileLocker::with_io_pool(
             root.path(),
@@ -224,6 +230,7 @@ impl FileStore {
             open_infos: finish::open_infos(),
             unserved: Mutex::default(),
             locker,
+            is_local,
             clock,
         })))
     }
@@ -309,6 +316,7 @@ impl FileStore {
             ino: created.synced.map_or(0, |(ino, _)| ino),
             offset: 0,
             epoch,
+            owned: created.owned,
         };
         FileAppend::new(Arc::clone(&self.0), entry, info.upload, fence, opened)
     }
@@ -370,7 +378,15 @@ impl Inner {
         let epoch = fence
             .map(|fence| state.start_epoch(&upload.id, fence))
             .transpose()?;
+        if let Some(lease) = state.lease() {
+            lease.check_own(&upload.id)?;
+        }
         let (mut created, info) = self.create_files(upload)?;
+        if let Some(lease) = state.lease() {
+            self.lock_created(&upload.id, lease, &created.data)?;
+            created.owned =
+                self.owned(&upload.id, state, &created.record.data_path, &created.data)?;
+        }
         drop(self.take_info(entry));
         *entry.info.lock() = CachedInfo::default();
         let id = &upload.id;
@@ -383,6 +399,20 @@ impl Inner {
             self.cache.insert_info(id, known, &record);
         }
         Ok((created, epoch))
+    }
+
+    /// `None` without a lease of a service.
+    fn owned(
+        &self,
+        id: &UploadId,
+        state: &WriterState,
+        data_path: &Arc<str>,
+        data: &OwnedFd,
+    ) -> Result<Option<Arc<OwnedData>>> {
+        let owned = |lease| OwnedData::new(Arc::clone(lease), Arc::clone(data_path), data);
+        let owned = state.lease().map(owned).transpose();
+        let owned = owned.map_err(|error| failed(id, "reading the size of the data", error))?;
+        Ok(owned.map(Arc::new))
     }
 
     fn is_reserved(&self, upload: &Upload) -> bool {
@@ -423,6 +453,7 @@ impl Inner {
         let (data, version) = self.open_data(id, &record.data_path)?;
         let file_state = self.check_state(id, record, info, version)?;
         let opened = OpenedFile {
+            owned: self.owned(id, state, &file_state.record.data_path, &data)?,
             data_path: file_state.record.data_path.clone(),
             data: Arc::new(data),
             ino: version.ino,
@@ -574,6 +605,11 @@ impl Store for FileStore {
         self.0.locker.enter();
         Some(Arc::clone(&self.0.locker) as Arc<dyn Locker>)
     }
+
+    fn guard(&self, locker: Arc<dyn Locker>) -> Arc<dyn Locker> {
+        let inner = Arc::clone(&self.0);
+        Arc::new(GuardedLocker { inner, locker })
+    }
 }
 
 #[async_trait]
@@ -599,6 +635,9 @@ impl Terminate for FileStore {
                     Ok((record, _)) => record.data_path.clone(),
                     Err(_) => fallback,
                 };
+                if state.lease().is_some() {
+                    inner.mark_terminated(&id, &entry)?;
+                }
                 drop(inner.take_info(&entry));
                 let removed = inner.remove(&id, &data_path)?;
                 *entry.info.lock() = CachedInfo::default();

@@ -465,6 +465,58 @@ pub(super) fn in_memory(_: BorrowedFd<'_>) -> bool {
     false
 }
 
+/// Returns whether only processes of this machine use the file system of a file, so that they see each other's locks.
+#[cfg(target_os = "linux")]
+pub(super) fn is_local(file: BorrowedFd<'_>) -> bool {
+    /// btrfs, ext, XFS, tmpfs, ramfs, overlay, ZFS, F2FS, bcachefs, JFS, ReiserFS, NILFS.
+    const LOCAL: [u32; 12] = [
+        0x9123_683e,
+        0xef53,
+        0x5846_5342,
+        0x0102_1994,
+        0x8584_58f6,
+        0x794c_7630,
+        0x2fc1_2fc1,
+        0xf2f5_2010,
+        0xca45_1a4e,
+        0x3153_464a,
+        0x5265_4973,
+        0x3434,
+    ];
+    #[allow(clippy::unnecessary_cast, clippy::cast_possible_truncation)]
+    fs::fstatfs(file).is_ok_and(|about| LOCAL.contains(&(about.f_type as u32)))
+}
+
+/// Elsewhere locks belong to the process, and end with any of its files.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn is_local(_: BorrowedFd<'_>) -> bool {
+    false
+}
+
+/// Gives a file the owner, mode and times of another one, as far as this process may.
+pub(super) fn copy_attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
+    let stat = fs::fstat(from)?;
+    let own = fs::fstat(to)?;
+    if (own.st_uid, own.st_gid) != (stat.st_uid, stat.st_gid) {
+        let owner = (
+            rustix::fs::Uid::from_raw(stat.st_uid),
+            rustix::fs::Gid::from_raw(stat.st_gid),
+        );
+        let _ = fs::fchown(to, Some(owner.0), Some(owner.1));
+    }
+    let mode = Mode::from_raw_mode(stat.st_mode as _) & Mode::from_raw_mode(0o7777);
+    let _ = fs::fchmod(to, mode);
+    let time = |seconds, nanos| fs::Timespec {
+        tv_sec: seconds,
+        tv_nsec: nanos,
+    };
+    let times = fs::Timestamps {
+        last_access: time(stat.st_atime as _, stat.st_atime_nsec as _),
+        last_modification: time(stat.st_mtime as _, stat.st_mtime_nsec as _),
+    };
+    Ok(fs::futimens(to, &times)?)
+}
+
 /// Copies bytes, within the kernel where that can, which may share blocks. Returns fewer at the end of the source.
 pub(super) fn copy(
     mut source: File,
