@@ -37,6 +37,9 @@ process.on('exit', () => {
   for (const child of running) child.kill('SIGKILL')
 })
 
+/** The state of a process, as in ps. */
+export const stateOf = ({ pid }) => readFileSync(`/proc/${pid}/stat`, 'latin1').split(') ').at(-1)[0]
+
 /** A server with a separate directory. */
 export class Landfall {
   #child
@@ -127,12 +130,22 @@ export class Landfall {
     const gone = once(child, 'exit')
     if (atLast) {
       child.kill('SIGSTOP')
-      const state = () => readFileSync(`/proc/${child.pid}/stat`, 'latin1').split(') ').at(-1)[0]
-      while (state() !== 'T') continue
+      while (stateOf(child) !== 'T') continue
       atLast()
     }
     child.kill('SIGKILL')
     await gone
+  }
+
+  /** Stops the server where it is, as a paused machine does. */
+  async freeze() {
+    this.#child.kill('SIGSTOP')
+    while (stateOf(this.#child) !== 'T') await sleep(1)
+  }
+
+  /** The server goes on. */
+  thaw() {
+    this.#child.kill('SIGCONT')
   }
 
   /** Starts the killed server again on the same port and directory. */

@@ -72,6 +72,12 @@ export async function startPostgres(t) {
   return urlOf(port)
 }
 
+/** Removes all leases, as somebody does who restores the database without them. */
+export async function emptyLeases(url) {
+  const { code, stderr } = await run(program('psql'), [url, '--quiet', '--command', 'DELETE FROM leases'])
+  if (code !== 0) throw new Error(`psql failed: ${stderr}`)
+}
+
 /** A primary and a synchronous replica, which takes over when `fail` ends the primary as a crash would. */
 export class PostgresPair {
   #ports

@@ -2,6 +2,7 @@
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -92,6 +93,18 @@ export class Node {
 
   get isRunning() {
     return this.#child?.exitCode === null && this.#child.signalCode === null
+  }
+
+  /** Stops it where it is, as a paused machine does. */
+  async freeze() {
+    this.#child.kill('SIGSTOP')
+    const state = () => readFileSync(`/proc/${this.#child.pid}/stat`, 'latin1').split(') ').at(-1)[0]
+    while (state() !== 'T') await sleep(1)
+  }
+
+  /** It goes on. */
+  thaw() {
+    this.#child.kill('SIGCONT')
   }
 
   /** Kills it, as a power loss would. */

@@ -251,6 +251,15 @@ export class Redis {
     this.#service = undefined
   }
 
+  /** Removes all of its data. */
+  async flush() {
+    const socket = connect(this.port, '127.0.0.1')
+    socket.write('FLUSHALL\r\n')
+    const [answer] = await once(socket, 'data')
+    socket.destroy()
+    if (!String(answer).startsWith('+OK')) throw new Error(`FLUSHALL: ${answer}`)
+  }
+
   /** Starts it on its port, empty. */
   async restart() {
     this.#service = await Service.start(this.port, (dir) => ({
