@@ -41,6 +41,7 @@ impl Concatenate for FileStore {
             let parts: Vec<_> = parts.iter().map(|part| part.id.clone()).collect();
             move |state: &mut WriterState| {
                 let epoch = state.start_epoch(&id, fence)?;
+                state.lease().map_or(Ok(()), |lease| lease.check_writes())?;
                 let data_path = inner.data_path(&id)?;
                 let (data, _) = inner.open_data(&id, &data_path)?;
                 let owned = inner.owned(&id, state, &data_path, &data)?;

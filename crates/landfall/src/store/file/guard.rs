@@ -30,7 +30,10 @@
 use std::{
     fmt, io,
     os::fd::{AsFd as _, OwnedFd},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -62,6 +65,8 @@ pub(super) struct BoundLease {
     terms: Arc<LeaseTerms>,
     /// The open data file, which is locked while the lease is held.
     writer: Mutex<Option<OwnedFd>>,
+    /// The disk had no space for a copy of the bytes, so that nothing can be written.
+    is_full: AtomicBool,
 }
 
 impl BoundLease {
@@ -75,6 +80,20 @@ impl BoundLease {
 
     pub(super) fn check_own(&self, id: &UploadId) -> Result<()> {
         self.check(id, self.fence)
+    }
+
+    /// The upload can still be removed.
+    pub(super) fn refuse_writes(&self) {
+        self.is_full.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn check_writes(&self) -> Result<()> {
+        match self.is_full.load(Ordering::Relaxed) {
+            true => Err(StoreError::Full(
+                "no space to take the upload over from a server that did not release it".into(),
+            )),
+            false => Ok(()),
+        }
     }
 
     pub(super) fn fence(&self) -> Fence {
@@ -157,6 +176,7 @@ impl GuardedLocker {
             fence,
             terms: Arc::clone(&terms),
             writer: Mutex::default(),
+            is_full: AtomicBool::new(false),
         });
         // Before the first step, so that it is released after the last.
         let held = HeldLease {

@@ -446,6 +446,7 @@ impl Inner {
     ) -> Result<(FileState, Option<OpenedFile>)> {
         self.check_place()?;
         state.check_fence(id, fence)?;
+        state.lease().map_or(Ok(()), |lease| lease.check_writes())?;
         let (record, info) = self.record_to_finish(id, entry)?;
         if record.is_moved() {
             return Ok((FileState::moved(record, info), None));

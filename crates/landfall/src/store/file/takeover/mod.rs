@@ -178,6 +178,10 @@ impl Inner {
                 info.record = None;
                 info.synced = Synced::default();
             }
+            if let Err(StoreError::Full(_)) = &taken {
+                lease.refuse_writes();
+                return Ok(());
+            }
             if taken? {
                 lease.settle();
                 let bytes = self.stat(&record.data_path).map_or(0, |data| data.size);
