@@ -125,6 +125,9 @@ conditions! {
     DamagedUploads: "damaged-uploads", "store", Degraded,
         "descriptions of uploads cannot be read, or contradict the store",
         "landfall doctor files lists them; they are kept until they are mended or removed with DELETE";
+    ClockStepped: "clock-stepped", "store", Degraded,
+        "the clock has stepped forward; no upload expires by it before it has shown that time for a day at most",
+        "correct the clock if it is wrong (timedatectl, chronyc tracking)";
     HookFailing: "hook-failing", "hooks", Degraded,
         "the last call of a hook failed",
         "see HookInvocationError in the log, and the log of the receiver";
@@ -135,8 +138,8 @@ conditions! {
         "events that could not be delivered (dead letters)",
         "retry or delete them: landfall events list, or the dashboard";
     UploadNotServed: "upload-not-served", "store", Occurrence,
-        "an upload is not served, because its path leads outside the upload directory",
-        "name its directory with --data-dirs; landfall doctor files lists all of them";
+        "an upload is not served, because its path leads outside the upload directory, or to no regular file",
+        "name its directory with --data-dirs, or move away what is there; landfall doctor files lists all of them";
     HookIgnored: "hook-ignored", "hooks", Occurrence,
         "a response of a hook, or a part of it, was ignored",
         "let the receiver send an empty body, or a JSON object with the fields that this hook has, see docs/hooks.md";

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use landfall::upload::{Metadata, Upload, UploadId};
+use landfall::upload::{Metadata, Upload, UploadId, truncate_file_name};
 use landfall_objects::{Layout, ObjectHead, ObjectRef, StoreOptions};
 use sha2::Sha256;
 use uuid::{Builder, Uuid};
@@ -13,8 +13,6 @@ use crate::{CLIENT_KEY_PREFIX, DirectError, Record, TransferMode};
 /// A UUID follows.
 pub(super) const ID_PREFIX: &str = "direct-";
 const MAX_NAME_LEN: usize = 200;
-/// With its dot; kept by a truncated name.
-const MAX_EXTENSION_LEN: usize = 20;
 /// S3's limit, in bytes.
 const MAX_KEY_LEN: usize = 1024;
 const PREFIX_BYTES: usize = 16;
@@ -39,7 +37,7 @@ pub(super) fn has_unique_key(record: &Record) -> bool {
 pub(super) fn file_name(stated: &str) -> Result<String, DirectError> {
     let last = stated.rsplit(['/', '\\']).next().unwrap_or_default();
     let name: String = last.chars().filter(|c| !c.is_control()).collect();
-    let name = truncate(name.trim());
+    let name = truncate_file_name(name.trim(), MAX_NAME_LEN).into_owned();
     match name.as_str() {
         "" => Err(DirectError::invalid("file_name", "the file has no name")),
         "." | ".." => {
@@ -48,25 +46,6 @@ pub(super) fn file_name(stated: &str) -> Result<String, DirectError> {
         }
         _ => Ok(name),
     }
-}
-
-fn truncate(name: &str) -> String {
-    if name.len() <= MAX_NAME_LEN {
-        return name.to_owned();
-    }
-    let ending = name.rfind('.').map_or("", |dot| &name[dot..]);
-    let ending = match ending.len() {
-        0..=MAX_EXTENSION_LEN => ending,
-        _ => "",
-    };
-    let mut stem = &name[..name.len() - ending.len()];
-    while stem.len() + ending.len() > MAX_NAME_LEN {
-        let Some((last, _)) = stem.char_indices().next_back() else {
-            break;
-        };
-        stem = &stem[..last];
-    }
-    format!("{stem}{ending}")
 }
 
 /// An HMAC of the subject: no subject can be chosen to get another one's prefix, and keys do not reveal

@@ -193,7 +193,7 @@ impl Engine {
 
     async fn redeliver(self: &Arc<Self>, found: Snapshot) -> Result<(), Error> {
         let (id, created) = (&found.upload.id, found.upload.created);
-        if self.is_finish_pending(&found) && !self.has_expired(&found) {
+        if self.is_finish_pending(&found) && !self.has_expired(&found).await? {
             let completed = self.complete_interrupted(RequestContext::NONE, id).await;
             return completed.or_else(|error| match error.problem().kind {
                 // A request or another process completes it, or it has ended otherwise.

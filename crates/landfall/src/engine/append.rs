@@ -103,7 +103,7 @@ impl Engine {
         let (append, mut upload, was_complete, mut offset) = {
             let resumed = store.resume(id, lease.fence());
             let (snapshot, append) = Self::while_held(&lease, resumed).await?;
-            *expires = self.check_usable(&snapshot)?;
+            *expires = self.check_usable(&snapshot).await?;
             // The bytes must be written at the offset that was checked.
             if append.offset() != snapshot.offset {
                 return Err(ProblemKind::Locked.into());
@@ -123,6 +123,10 @@ impl Engine {
                 .await);
             }
         };
+        if upload.unannounced {
+            // Its client has learned the URL nevertheless. Boxed because it is rare.
+            upload = Box::pin(self.set_unannounced(upload, false, &lease)).await?;
+        }
         let max_content = request.max_content;
         let head = &mut request.head;
         let (end, is_verified) = (head.end, head.checksum.is_present());

@@ -16,7 +16,7 @@ macro_rules! counters {
 
         /// Counters since the handler was created.
         ///
-        /// All but `live_uploads`, `reported_orphans` and `damaged_uploads` are monotonic.
+        /// All but `live_uploads`, `clock_step`, `reported_orphans` and `damaged_uploads` are monotonic.
         #[derive(Debug, Clone, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Stats {
@@ -27,6 +27,9 @@ macro_rules! counters {
             pub errors: BTreeMap<(u16, &'static str), u64>,
             /// Uploads that are being received.
             pub live_uploads: u64,
+            /// Seconds by which the wall clock has stepped forward, while no other clock confirms that: nothing
+            /// expires by it.
+            pub clock_step: u64,
         }
 
         impl Counters {

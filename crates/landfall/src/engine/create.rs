@@ -2,7 +2,8 @@
 //!
 //! Nothing of the upload is stored before its hooks have allowed it, and no transfer permit is held while they run. A
 //! rejected creation leaves nothing, because its client may never learn the URL. The bytes of an interrupted one are
-//! kept until they expire.
+//! kept until they expire: for an hour if neither its client nor the application can know the URL
+//! ([`Unannounced`]). What is stored of a creation that succeeds has no trace of that, and costs no request.
 
 use std::{future::Future, mem, sync::Arc, time::SystemTime};
 
@@ -10,7 +11,7 @@ use futures_util::{TryFutureExt as _, future::Either};
 use landfall_protocol::{
     ChecksumPlacement, Concat, Create as Head, DeclaredEnd, DeclaredLength, ProblemKind,
 };
-use tokio::{sync::SemaphorePermit, time::Instant};
+use tokio::{runtime::Handle, sync::SemaphorePermit, time::Instant};
 
 use super::{
     Engine, Error, HookReply, Inspected, RequestContext, add,
@@ -53,6 +54,30 @@ pub(crate) struct ReceivingCreate<'a> {
     end: DeclaredEnd,
     reply: HookReply,
     names_upload: bool,
+    /// True if only the response tells the id.
+    is_secret: bool,
+}
+
+/// Until it is dropped, the response to a creation may tell its client the URL. Then it never will.
+struct Unannounced<'a> {
+    engine: &'a Arc<Engine>,
+    /// `None` if the client, or the application, may know it.
+    id: Option<UploadId>,
+}
+
+impl Drop for Unannounced<'_> {
+    fn drop(&mut self) {
+        let (Some(id), Ok(runtime)) = (self.id.take(), Handle::try_current()) else {
+            return;
+        };
+        let engine = self.engine.clone();
+        // If too many effects are running, it expires later.
+        let _ = self.engine.try_detach(&runtime, async move {
+            if let Err(error) = engine.mark_unannounced(&id).await {
+                tracing::debug!(%id, %error, "failed to shorten the lifetime of an upload that nobody knows");
+            }
+        });
+    }
 }
 
 /// The creation that an existing upload must match, and the response of the hooks.
@@ -87,6 +112,8 @@ enum Prepared<'a> {
         reply: HookReply,
         /// True if the client can name the upload even if it gets no response.
         names_upload: bool,
+        /// True if neither the client nor the application can know it without a response.
+        is_secret: bool,
     },
 }
 
@@ -129,16 +156,24 @@ impl Engine {
         async move {
             let in_flight = self.enter_transfer()?;
             let prepared = self.prepare_upload(context, &mut request, repeated);
-            let (upload, key_lease, transfer, mut reply, names_upload) = match prepared.await? {
-                Prepared::Answered(created) => return Ok(CreationStart::Created(created)),
-                Prepared::New {
-                    upload,
-                    key_lease,
-                    transfer,
-                    reply,
-                    names_upload,
-                } => (upload, key_lease, transfer, reply, names_upload),
-            };
+            let (upload, key_lease, transfer, mut reply, (names_upload, is_secret)) =
+                match prepared.await? {
+                    Prepared::Answered(created) => return Ok(CreationStart::Created(created)),
+                    Prepared::New {
+                        upload,
+                        key_lease,
+                        transfer,
+                        reply,
+                        names_upload,
+                        is_secret,
+                    } => (
+                        upload,
+                        key_lease,
+                        transfer,
+                        reply,
+                        (names_upload, is_secret),
+                    ),
+                };
             let engine = self.clone();
             let Some((permit, lease)) = transfer else {
                 let mut upload = upload;
@@ -213,6 +248,7 @@ impl Engine {
                 end: request.head.end,
                 reply,
                 names_upload,
+                is_secret,
             })))
         }
     }
@@ -241,6 +277,11 @@ impl Engine {
                 }
                 Err(error) => return Err(error),
             };
+            // Dropped after the lease, which it needs.
+            let mut unannounced = Unannounced {
+                engine: self,
+                id: None,
+            };
             let ReceivingCreate {
                 mut upload,
                 append,
@@ -252,10 +293,12 @@ impl Engine {
                 end,
                 mut reply,
                 names_upload,
+                is_secret,
             } = *creation;
             if let Some(observer) = observer {
                 observer.created(&upload);
             }
+            unannounced.id = (is_secret && observer.is_none()).then(|| upload.id.clone());
             let remaining = self.remaining(&upload, upload.length, 0);
             let mut body_stream = BodyStream {
                 body,
@@ -269,11 +312,16 @@ impl Engine {
             let received = match received.await {
                 Ok(received) => received,
                 Err(error) => {
+                    unannounced.id = None;
                     let rolled_back = self.roll_back_creation(context, upload, lease, error);
                     return Err(Box::pin(rolled_back).await);
                 }
             };
             let offset = received.offset;
+            if !matches!(received.interruption, Some(Interruption::Connection(_))) {
+                // All is well, the upload is removed, or another request names it.
+                unannounced.id = None;
+            }
             match received.interruption {
                 None => {}
                 // Nothing may remain of a rejected creation, whose URL most clients never learn.
@@ -396,6 +444,7 @@ impl Engine {
                 })
             });
         }
+        let has_key = key.is_some();
         let key_lease = match self.assign_id(&mut upload, key).await? {
             Assigned::New(lease) => lease,
             Assigned::Exists(found) => {
@@ -412,13 +461,44 @@ impl Engine {
             None => None,
         };
         self.prepare_creation(context, &upload, end).await?;
+        // Hooks and sinks tell the application the id, and it may tell the client.
+        let kinds = self.event_kinds;
+        let is_told = self.hook_points.before_create || kinds.created || kinds.progress;
         Ok(Prepared::New {
             upload: Arc::new(upload),
             key_lease,
             transfer,
             reply,
             names_upload,
+            is_secret: !is_told && !has_key,
         })
+    }
+
+    /// Has an unfinished upload expire early whose URL nobody can know. Without effect if another request writes it.
+    async fn mark_unannounced(self: &Arc<Self>, id: &UploadId) -> Result<(), Error> {
+        let Some(lease) = self.free_lease(id).await? else {
+            return Ok(());
+        };
+        let Some(found) = self.stored(id).await? else {
+            return Ok(());
+        };
+        if !found.is_complete() && !found.upload.is_description_only() {
+            let upload = self.set_unannounced(found.upload, true, &lease).await?;
+            self.record_due(&upload, found.offset);
+        }
+        Ok(())
+    }
+
+    pub(super) async fn set_unannounced(
+        &self,
+        mut upload: Arc<Upload>,
+        unannounced: bool,
+        lease: &Lease,
+    ) -> Result<Arc<Upload>, Error> {
+        Arc::make_mut(&mut upload).unannounced = unannounced;
+        let saved = self.composer.store().save(&upload, lease.fence());
+        Self::while_held(lease, saved).await?;
+        Ok(upload)
     }
 
     /// The id that a hook chose may be that of an upload whose client is sending: it is not interrupted.

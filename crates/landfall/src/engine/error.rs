@@ -150,6 +150,11 @@ impl Error {
                 _ => ProblemKind::Internal.into(),
             },
             Self::Lease(LeaseError::Locked) => ProblemKind::Locked.into(),
+            Self::Lease(LeaseError::Unavailable(cause))
+                if matches!(cause.downcast_ref(), Some(StoreError::Full(_))) =>
+            {
+                ProblemKind::StorageFull.into()
+            }
             Self::Lease(_) | Self::Sink(_) | Self::Idempotency(_) => {
                 ProblemKind::Unavailable.into()
             }
@@ -246,6 +251,13 @@ mod tests {
                 500,
                 "ERR_INTERNAL_SERVER_ERROR: internal server error",
                 Some("5"),
+                true,
+            ),
+            (
+                LeaseError::Unavailable(StoreError::Full("no inodes".into()).into()).into(),
+                507,
+                "ERR_STORAGE_FULL: no space is left for this upload, try again later",
+                Some("60"),
                 true,
             ),
             (

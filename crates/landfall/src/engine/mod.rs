@@ -11,6 +11,7 @@ mod create;
 mod ends;
 mod error;
 mod events;
+mod expiry;
 mod finish;
 mod hooks;
 mod in_flight;
@@ -28,7 +29,7 @@ use std::{
     net::{IpAddr, Ipv6Addr},
     pin::pin,
     sync::{Arc, atomic::AtomicBool},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use tokio::{
@@ -37,8 +38,8 @@ use tokio::{
 };
 
 use self::{
-    acknowledgement::Acknowledgements, concatenate::FinalUploads, in_flight::InFlight,
-    live::LiveUploads, sweep::SweepClock, transfer::Memory,
+    acknowledgement::Acknowledgements, concatenate::FinalUploads, expiry::ExpiryClock,
+    in_flight::InFlight, live::LiveUploads, transfer::Memory,
 };
 pub(crate) use self::{
     append::AppendRequest,
@@ -64,7 +65,7 @@ use crate::{
     hook::{HookPoints, RequestInfo},
     lease::{Lease, LeaseError, YieldReason},
     store::{StoreError, now_or_later},
-    upload::{Completion, Snapshot, Upload, UploadId},
+    upload::{Snapshot, UploadId},
 };
 use landfall_protocol::ProblemKind;
 
@@ -125,7 +126,7 @@ pub(crate) struct Engine {
     transfers: Semaphore,
     memory: Memory,
     pub(crate) counters: Counters,
-    sweep_clock: Arc<SweepClock>,
+    expiry_clock: Arc<ExpiryClock>,
 }
 
 impl Engine {
@@ -155,7 +156,7 @@ impl Engine {
             transfers: Semaphore::new(limits.max_transfers.min(Semaphore::MAX_PERMITS)),
             memory: Memory::new(limits.max_buffered_bytes),
             counters: Counters::default(),
-            sweep_clock: Arc::default(),
+            expiry_clock: Arc::default(),
         }
     }
 
@@ -238,23 +239,8 @@ impl Engine {
     async fn load_usable(&self, id: &UploadId) -> Result<Inspected, Error> {
         let store = self.composer.store();
         let snapshot = now_or_later!(store.load_now(id), store.load(id))?;
-        let expires = self.check_usable(&snapshot)?;
+        let expires = self.check_usable(&snapshot).await?;
         Ok((snapshot, expires))
-    }
-
-    /// Returns when it expires. A client that asks for a denied upload gets the response of the hook that denied it.
-    fn check_usable(&self, snapshot: &Snapshot) -> Result<Option<SystemTime>, Error> {
-        let expires = self.expiry_of(snapshot);
-        if expires.is_some_and(|at| at <= SystemTime::now()) {
-            return Err(ProblemKind::Gone.into());
-        }
-        match &snapshot.upload.completion {
-            Completion::Denied(response) => {
-                let response = Box::new((**response).clone());
-                Err(Error::Rejected(ProblemKind::Rejected, response))
-            }
-            _ => Ok(expires),
-        }
     }
 
     /// Only clients see that an upload was denied or moved away: for all others it is removed.
@@ -265,47 +251,6 @@ impl Engine {
         }
         Ok(snapshot)
     }
-
-    pub(crate) fn expiry(
-        &self,
-        upload: &Upload,
-        offset: u64,
-        modified: SystemTime,
-    ) -> Option<SystemTime> {
-        let is_finished = upload.is_finished_at(offset);
-        let at = if upload.moved_to.is_some() {
-            let lifetime = self.config.lifetimes.unfinished;
-            modified.checked_add(lifetime.unwrap_or(MOVED_LIFETIME))
-        } else if is_finished {
-            modified.checked_add(self.config.lifetimes.finished?)
-        } else if upload.expires.is_some() {
-            upload.expires
-        } else if upload.created_by_tusd {
-            None
-        } else {
-            modified.checked_add(self.config.lifetimes.unfinished?)
-        };
-        at.and_then(whole_second)
-    }
-
-    pub(crate) fn expiry_of(&self, snapshot: &Snapshot) -> Option<SystemTime> {
-        self.expiry(&snapshot.upload, snapshot.offset, snapshot.modified)
-    }
-
-    fn has_expired(&self, snapshot: &Snapshot) -> bool {
-        self.expiry_of(snapshot)
-            .is_some_and(|at| at <= SystemTime::now())
-    }
-}
-
-/// `Upload-Expires` has no fractions.
-fn whole_second(at: SystemTime) -> Option<SystemTime> {
-    let since = at
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    let fraction = u64::from(since.subsec_nanos() > 0);
-    let seconds = Duration::from_secs(since.as_secs().checked_add(fraction)?);
-    SystemTime::UNIX_EPOCH.checked_add(seconds)
 }
 
 fn is_missing(error: &StoreError) -> bool {

@@ -11,11 +11,11 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use tokio::sync::OnceCell;
-
-use super::{Engine, Error, MOVED_LIFETIME, RequestContext, terminate::Removal};
+use super::{
+    Engine, Error, MOVED_LIFETIME, RequestContext, expiry::ExpiryClock, terminate::Removal,
+};
 use crate::{
-    removal::{self, AgreedTime, NotRemovable, Removable, RemovalClock},
+    removal::{self, NotRemovable, Removable, RemovalClock},
     store::{
         DueFilter, Enumerate, Orphan, OrphanKind, Page, SWEEP_RENEWAL, StoreError, SweepClaim,
     },
@@ -105,26 +105,7 @@ pub struct Sweeper {
     examined: Arc<AtomicU64>,
     /// Orphans so far, of a listing over several sweeps.
     listed_orphans: Arc<AtomicU64>,
-    clock: Arc<SweepClock>,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct SweepClock {
-    clock: RemovalClock,
-    /// The memory of the store was read.
-    recalled: OnceCell<()>,
-}
-
-impl SweepClock {
-    async fn now(&self, enumerator: &dyn Enumerate) -> Result<AgreedTime, StoreError> {
-        let recall = async || {
-            let memory = enumerator.load_clock().await?;
-            memory.inspect(|memory| self.clock.recall(*memory));
-            Ok::<_, StoreError>(())
-        };
-        self.recalled.get_or_try_init(recall).await?;
-        Ok(self.clock.now())
-    }
+    clock: Arc<ExpiryClock>,
 }
 
 impl Engine {
@@ -158,7 +139,7 @@ impl Sweeper {
             orphan_age: ORPHAN_AGE,
             examined: Arc::default(),
             listed_orphans: Arc::default(),
-            clock: engine.sweep_clock.clone(),
+            clock: engine.expiry_clock.clone(),
             engine,
         }
     }
@@ -166,10 +147,7 @@ impl Sweeper {
     /// Sets the clock that decides when uploads are due, for tests; by default that of the handler.
     #[must_use]
     pub fn clock(mut self, clock: RemovalClock) -> Self {
-        self.clock = Arc::new(SweepClock {
-            clock,
-            recalled: OnceCell::new(),
-        });
+        self.clock = Arc::new(clock.into());
         self
     }
 
@@ -219,7 +197,7 @@ impl Sweeper {
         let lifetimes = [lifetimes.unfinished, lifetimes.finished];
         let shortest = lifetimes.into_iter().flatten().min();
         let mut pause = pause_before(shortest, interval, Duration::ZERO);
-        if let Err(error) = self.clock.now(enumerator).await {
+        if let Err(error) = self.clock.recall(enumerator).await {
             tracing::debug!(%error, "failed to read the clock of earlier sweeps");
         }
         loop {
@@ -265,7 +243,7 @@ impl Sweeper {
                     None
                 }
             };
-            let due = due.map(|at| at.duration_since(SystemTime::now()).unwrap_or_default());
+            let due = due.map(|at| self.clock.time_until(at));
             let due = due.into_iter().chain(shortest).min();
             pause = pause_before(due, interval, started.elapsed());
             if is_done && let Err(error) = enumerator.finish_sweep(pause).await {
@@ -285,7 +263,7 @@ impl Sweeper {
         let Some(enumerator) = self.engine.composer.enumerator() else {
             return Ok((summary, None));
         };
-        self.clock.now(enumerator).await?;
+        self.clock.recall(enumerator).await?;
         let filter = DueFilter {
             all,
             dry_run: self.dry_run,
@@ -329,7 +307,7 @@ impl Sweeper {
                  landfall sweep --dry-run lists them"
             );
         }
-        if let Some(step) = self.clock.clock.doubted_step() {
+        if let Some(step) = self.clock.doubted_step() {
             let seconds = step.as_secs();
             tracing::warn!(
                 seconds,
@@ -339,7 +317,7 @@ impl Sweeper {
         if self.dry_run {
             return;
         }
-        let memory = self.clock.clock.memory();
+        let memory = self.clock.memory();
         if let Err(error) = enumerator.save_clock(memory).await {
             tracing::debug!(%error, "failed to store the clock of sweeps");
         }
@@ -357,7 +335,7 @@ impl Sweeper {
             self.count(summary);
             let (upload, at) = (&snapshot.upload, self.engine.expiry_of(&snapshot));
             let (size, modified) = (snapshot.offset, snapshot.modified);
-            match Removable::upload(&snapshot, at, self.clock.clock.now()) {
+            match Removable::upload(&snapshot, at, self.clock.now()) {
                 Ok(_) => {
                     let why = match removal::is_finished(&snapshot) {
                         true => SweepReason::FinishedExpired,
@@ -412,12 +390,7 @@ impl Sweeper {
                 why: SweepReason::Orphan(orphan.reason),
             };
             let lifetime = self.lifetime_of(&orphan);
-            match Removable::orphan(
-                orphan.kind,
-                orphan.modified,
-                lifetime,
-                self.clock.clock.now(),
-            ) {
+            match Removable::orphan(orphan.kind, orphan.modified, lifetime, self.clock.now()) {
                 Ok(permission) => {
                     let gone = self.remove_orphan(enumerator, &orphan, permission).await;
                     summarize(summary, &entry, gone, report);
@@ -440,7 +413,7 @@ impl Sweeper {
     fn is_unfinished_for_long(&self, modified: SystemTime) -> bool {
         let lifetime = self.engine.config.lifetimes.unfinished;
         let due = lifetime.and_then(|lifetime| modified.checked_add(lifetime));
-        due.is_some_and(|due| self.clock.clock.now().has_reached(due))
+        due.is_some_and(|due| self.clock.now().has_reached(due))
     }
 
     /// The bytes of a description may still be on their way, when a directory is copied.
@@ -464,7 +437,7 @@ impl Sweeper {
         };
         let can_remove = self.dry_run || self.engine.composer.terminator().is_some();
         let due = self.engine.expiry_of(&current);
-        let Ok(permission) = Removable::upload(&current, due, self.clock.clock.now()) else {
+        let Ok(permission) = Removable::upload(&current, due, self.clock.now()) else {
             return Ok(false);
         };
         if !can_remove {

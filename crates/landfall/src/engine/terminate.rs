@@ -58,7 +58,7 @@ impl Engine {
             Some(completing) => completing.whole(),
             None => self.load_removable(id).await?,
         };
-        if self.has_expired(&known) {
+        if self.has_expired(&known).await? {
             return Err(ProblemKind::Gone.into());
         }
         let reply = self.call_all(context, HookCall::Terminate(&known)).await?;

@@ -77,7 +77,7 @@ impl ClockMemory {
     }
 }
 
-/// The clock of cleaners.
+/// The clock of cleaners, and of requests for an upload that may have expired.
 ///
 /// It follows the wall clock only while the monotonic clock agrees. When the wall clock steps forward, the
 /// agreed time follows the monotonic clock, until the step has lasted as long as it is large, at most a day.
@@ -106,6 +106,12 @@ struct State {
 struct Step {
     ahead: Duration,
     lasted: Duration,
+}
+
+impl Step {
+    fn remaining_doubt(self) -> Duration {
+        self.ahead.min(MAX_DOUBT).saturating_sub(self.lasted)
+    }
 }
 
 impl RemovalClock {
@@ -203,6 +209,14 @@ impl RemovalClock {
         self.observe().step.map(|step| step.ahead)
     }
 
+    /// Returns the time after which `at` has come, at the earliest: a step may be believed before it is over.
+    pub(crate) fn time_until(&self, at: SystemTime) -> Duration {
+        let state = self.observe();
+        let left = |now| at.duration_since(now).unwrap_or_default();
+        let doubt = state.step.map_or(Duration::ZERO, Step::remaining_doubt);
+        left(state.last.wall).max(doubt.min(left(state.agreed)))
+    }
+
     fn observe(&self) -> MutexGuard<'_, State> {
         let reading = (self.source)();
         let mut state = self.state.lock();
@@ -241,7 +255,7 @@ impl State {
 
     fn believe(&mut self, reading: Reading) {
         if let Some(step) = self.step
-            && step.lasted >= step.ahead.min(MAX_DOUBT)
+            && step.remaining_doubt().is_zero()
         {
             self.agreed = reading.wall;
             self.step = None;
@@ -363,6 +377,24 @@ mod tests {
             machine.pass(step.min(DAY) / 2);
             assert!(clock.now().has_reached(machine.wall()), "{step:?}");
         }
+    }
+
+    #[test]
+    fn the_time_until_another_is_never_too_long() {
+        let machine = Simulation::new();
+        let clock = machine.start();
+        let at = machine.wall() + 7 * DAY;
+        assert_eq!(clock.time_until(at), 7 * DAY);
+        machine.set_ahead(5 * DAY);
+        assert_eq!(clock.time_until(at), 2 * DAY);
+        machine.set_ahead(3 * DAY);
+        assert_eq!(clock.time_until(at), DAY, "then the step is believed");
+        machine.pass(HOUR);
+        assert_eq!(clock.time_until(at), 23 * HOUR);
+        machine.set_back(8 * DAY);
+        assert_eq!(clock.time_until(at), 7 * DAY - HOUR);
+        machine.pass(8 * DAY);
+        assert_eq!(clock.time_until(at), Duration::ZERO);
     }
 
     #[test]

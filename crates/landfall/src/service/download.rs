@@ -18,9 +18,11 @@ use crate::{
     engine::{Engine, Error, RequestContext},
     hook::MediaType,
     store::Read,
-    upload::{Snapshot, UploadId},
+    upload::{Snapshot, UploadId, truncate_file_name},
 };
 
+/// In bytes; systems allow 255 units of UTF-16. A proxy refuses a response whose fields are too long.
+const MAX_NAME_LEN: usize = 3 * 255;
 const OCTET_STREAM: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 /// Defense in depth: if a browser displays it nonetheless, no scripts, no plugins, an opaque origin. The document
@@ -186,7 +188,7 @@ fn content(metadata: &Metadata) -> (HeaderValue, HeaderValue) {
         .get_text("filename")
         .filter(|name| !name.is_empty())
     {
-        push_file_name(&mut disposition, &name);
+        push_file_name(&mut disposition, &truncate_file_name(&name, MAX_NAME_LEN));
     }
     let disposition =
         HeaderValue::from_str(&disposition).unwrap_or(HeaderValue::from_static("attachment"));
@@ -232,6 +234,13 @@ mod tests {
             content_type.to_str().unwrap().into(),
             disposition.to_str().unwrap().into(),
         )
+    }
+
+    #[test]
+    fn long_names_are_cut() {
+        let (_, disposition) = headers("", &format!("{}.jpeg", "a".repeat(4000)));
+        let name = format!("{}.jpeg", "a".repeat(MAX_NAME_LEN - 5));
+        assert_eq!(disposition, format!("attachment;filename=\"{name}\""));
     }
 
     #[test]

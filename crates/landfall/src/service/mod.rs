@@ -639,7 +639,9 @@ impl Handler {
             *reply = match draft {
                 None => response::reject(rejection, parsed, target, inner.extensions),
                 Some(draft) => {
-                    let limits = rufh::limits(&inner.engine.config.limits, rejection.expires);
+                    let engine = &inner.engine;
+                    let max_age = rejection.expires.map(|at| engine.time_until_expiry(at));
+                    let limits = rufh::limits(&engine.config.limits, max_age);
                     let (fields, offered) = (&parts.headers, inner.extensions);
                     rufh::reject(rejection, draft, handled, fields, offered, limits)
                 }

@@ -381,9 +381,10 @@ impl Handler {
         expires: Option<SystemTime>,
     ) -> UploadLimits {
         let engine = &self.0.engine;
+        let max_age = expires.map(|at| engine.time_until_expiry(at));
         UploadLimits {
             max_size: engine.max_size(upload),
-            ..rufh::limits(&engine.config.limits, expires)
+            ..rufh::limits(&engine.config.limits, max_age)
         }
     }
 

@@ -1,6 +1,6 @@
 //! Responses of the IETF draft "Resumable Uploads for HTTP".
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use landfall_protocol::{
@@ -20,16 +20,13 @@ use crate::{config::Limits, engine::Error, upload::Upload};
 
 const PROBLEM_TYPES: &str = "https://iana.org/assignments/http-problem-types#";
 
-pub(super) fn limits(limits: &Limits, expires: Option<SystemTime>) -> UploadLimits {
-    let left = |at: SystemTime| {
-        at.duration_since(SystemTime::now())
-            .unwrap_or(Duration::ZERO)
-    };
+/// `max_age`: for how long the upload can be used.
+pub(super) fn limits(limits: &Limits, max_age: Option<Duration>) -> UploadLimits {
     UploadLimits {
         max_size: limits.max_size,
         max_append_size: limits.max_append_size,
         min_append_size: limits.min_append_size,
-        max_age: expires.map(left),
+        max_age,
     }
 }
 

@@ -82,6 +82,7 @@ impl RequestCounters {
         stats.requests = std::array::from_fn(|at| (METHODS[at], get(&self.requests[at])));
         stats.errors = self.errors.lock().clone();
         stats.live_uploads = engine.live_uploads() as u64;
+        stats.clock_step = engine.doubted_clock_step().map_or(0, |step| step.as_secs());
         stats
     }
 }

@@ -14,6 +14,7 @@ use std::{
 
 pub use self::id::{InvalidId, UploadId};
 pub use self::storage::Storage;
+pub use self::template::truncate_file_name;
 pub(crate) use self::{
     sharded::{SHARDS, Sharded, UploadMap},
     storage::FileLocation,
@@ -85,6 +86,9 @@ pub struct Upload {
     /// True while the completion is [done](Completion::Done) and its event not
     /// [acknowledged](crate::event::Acknowledgement) by every sink.
     pub unacknowledged: bool,
+    /// True if its creation was interrupted before anyone could learn its URL, and nothing was appended since. Then it
+    /// expires early.
+    pub(crate) unannounced: bool,
     /// The path to which the application moved the file. Only this description is left, which tells the client
     /// that the upload is complete.
     pub moved_to: Option<Box<PathBuf>>,
@@ -173,6 +177,7 @@ impl Upload {
             expires: None,
             completion: Completion::NotTracked,
             unacknowledged: false,
+            unannounced: false,
             moved_to: None,
             etag: None,
             repetition: None,

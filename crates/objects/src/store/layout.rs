@@ -146,10 +146,9 @@ impl Layout {
         let key = match (requested(KEY), &self.template) {
             (Some(key), _) => key.to_owned(),
             (None, Some(template)) => {
-                let key = upload
-                    .fill(template, now)
-                    .map_err(StoreError::InvalidPath)?;
-                format!("{}{key}", self.prefix)
+                let max = MAX_KEY_LEN.saturating_sub(self.prefix.len());
+                let key = upload.fill(template, now, max, max);
+                format!("{}{}", self.prefix, key.map_err(StoreError::InvalidPath)?)
             }
             (None, None) => self.data(upload.id.as_str()).key,
         };
@@ -342,6 +341,13 @@ mod tests {
         for wrong in ["{what}", "{id", "{id}.info", "{id}/../x", "{id}/"] {
             key(wrong, &pairs).unwrap_err();
         }
+        // A client cannot change the template: no metadata makes the key too long.
+        let long = format!("{}.jpeg", "é".repeat(600));
+        let pairs = [("filename", &*long), ("user", &long)];
+        let values = "{meta:user}/".repeat(20);
+        let cut = key(&format!("{values}{{id}}-{{filename}}"), &pairs).unwrap();
+        assert!((800..=MAX_KEY_LEN).contains(&cut.len()), "{cut}");
+        assert!(cut.contains("/abc-é") && cut.ends_with("é.jpeg"), "{cut}");
     }
 
     #[test]

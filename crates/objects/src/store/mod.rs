@@ -122,7 +122,8 @@ impl<C: Cloud> ObjectStore<C> {
         options.check()?;
         if let Some(template) = &options.key_template {
             let upload = Upload::new(UploadId::random(), None);
-            upload.fill(template, UNIX_EPOCH).map_err(InvalidOptions)?;
+            let filled = upload.fill(template, UNIX_EPOCH, usize::MAX, usize::MAX);
+            filled.map_err(InvalidOptions)?;
         }
         let rules = client.rules();
         let sizes = PartSizeLimits {

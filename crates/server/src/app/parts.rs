@@ -168,10 +168,14 @@ impl AppParts {
             self.storage.check_directory(&self.conditions).await;
             self.hooks.check_receivers(&self.conditions);
             self.database.report(&self.conditions);
-            let damaged = handler.stats().damaged_uploads;
+            let stats = handler.stats();
+            let damaged = stats.damaged_uploads;
             let detail = (damaged > 0).then(|| format!("{damaged} as of the last sweep"));
             self.conditions
                 .set(ConditionKind::DamagedUploads, "", detail);
+            let step = stats.clock_step;
+            let detail = (step > 0).then(|| format!("by {step} seconds"));
+            self.conditions.set(ConditionKind::ClockStepped, "", detail);
             let now = limited();
             if now > seen {
                 let rejected = format!("{} requests or connections were rejected", now - seen);

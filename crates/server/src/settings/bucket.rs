@@ -62,7 +62,7 @@ pub(super) fn key(text: &str) -> Parsed<String> {
 pub(super) fn file_names(text: &str) -> Parsed<String> {
     let template = printable(text, 512, "a name template")?;
     let upload = Upload::new(UploadId::random(), None);
-    let name = upload.fill(text, UNIX_EPOCH)?;
+    let name = upload.fill(text, UNIX_EPOCH, usize::MAX, usize::MAX)?;
     if !text.contains('{') {
         return Err(format!("{text:?} is the same for all uploads; add {{id}}"));
     }

@@ -97,6 +97,41 @@ fn the_server_sweeps_periodically_with_both_lifetimes() {
 }
 
 #[test]
+fn a_clock_that_has_stepped_forward_is_a_condition_and_expires_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let args = ["-expire-unfinished", "7d", "-sweep-interval", "50ms"];
+    let server = Landfall::on(dir.path(), &args);
+    let path = server.client().create(10);
+    server.stop();
+    let then = SystemTime::now() - Duration::from_secs(8 * 24 * 3600);
+    for file in files(dir.path(), &path) {
+        age_file(&file, 8 * 24);
+    }
+    // As if the clock had been right until a moment ago, and eight days earlier.
+    let seconds = then
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    let memory = format!("{seconds} {seconds} 0 0 0\n");
+    std::fs::create_dir_all(dir.path().join(".landfall")).unwrap();
+    std::fs::write(dir.path().join(".landfall/clock"), memory).unwrap();
+
+    let server = Landfall::on(dir.path(), &args);
+    let mut client = server.client();
+    assert_eq!(client.head(&path).status, 200);
+    eventually("the condition is raised", || {
+        server.metric("landfall_clock_step_seconds") > 600_000.0
+            && client
+                .ask(Request::get("/readyz"))
+                .text()
+                .contains("the clock has stepped forward")
+    });
+    server.says("clock-stepped");
+    assert_eq!(client.patch(&path, 0, &content(3, 10)).status, 204);
+    assert!(exists(dir.path(), &path));
+}
+
+#[test]
 fn data_without_a_description_is_reported_and_never_removed() {
     let server = Landfall::start(&["-sweep-interval", "50ms", "-expire-unfinished", "1ms"]);
     let orphan = server.dir().join("ffffffffffffffffffffffffffffffff");

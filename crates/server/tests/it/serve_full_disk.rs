@@ -126,7 +126,9 @@ fn a_disk_without_inodes_returns_507_and_uploads_resume_later() {
 
         let creation = Request::post().with("Upload-Length", 10);
         for _ in 0..3 {
-            asks_to_retry(&client.ask(creation.clone()));
+            let created = client.ask(creation.clone());
+            created.refuses(507, "ERR_STORAGE_FULL");
+            asks_to_retry(&created);
             let kept = client.offset(&path);
             let answer = server.client().patch(&path, kept, &bytes[kept as usize..]);
             asks_to_retry(&answer);

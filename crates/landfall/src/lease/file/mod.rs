@@ -33,9 +33,12 @@ use self::{
 };
 use super::{Fence, Lease, LeaseError, Locker, MemoryLocker, YieldReason, memory::LocalLease};
 use crate::{
-    store::file::{
-        io_pool::{IoPool, StepKind},
-        sys::{inodes_are_scarce, open_files_are_scarce},
+    store::{
+        StoreError,
+        file::{
+            io_pool::{IoPool, StepKind},
+            sys::{inodes_are_scarce, open_files_are_scarce},
+        },
     },
     upload::UploadId,
 };
@@ -510,5 +513,9 @@ fn unavailable(action: &str, path: &Path, error: io::Error) -> LeaseError {
         ),
         _ => format!("{action} {path}: {error}"),
     };
-    LeaseError::Unavailable(message.into())
+    LeaseError::Unavailable(match StoreError::io(action, error) {
+        // Clients get the response to a full disk.
+        StoreError::Full(_) => StoreError::Full(message.into()).into(),
+        _ => message.into(),
+    })
 }

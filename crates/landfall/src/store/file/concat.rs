@@ -109,7 +109,7 @@ impl Inner {
         let (id, size) = (&part.id, part.size);
         let opened = self.open_versioned(&part.data_path, sys::open_read);
         let (source, version) = opened.map_err(|error| failed(id, "opening a part", error))?;
-        if !version.is_file || version.size != size {
+        if version.size != size {
             let what = format!("it has {} bytes instead of {size}", version.size);
             return Err(StoreError::damaged(id, what));
         }

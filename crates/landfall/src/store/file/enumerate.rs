@@ -96,7 +96,11 @@ impl Enumerate for FileStore {
     }
 
     async fn load_clock(&self) -> Result<Option<ClockMemory>> {
-        Ok(self.0.clock)
+        Ok(self.0.clock.map(|memory| ClockMemory {
+            // A handler may ask long after this store was opened.
+            passed: memory.passed.map(|passed| passed + self.0.opened.elapsed()),
+            ..memory
+        }))
     }
 
     async fn save_clock(&self, memory: ClockMemory) -> Result<()> {

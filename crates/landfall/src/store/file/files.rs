@@ -15,7 +15,7 @@ use super::{
     Durability, Inner,
     cache::{CachedUpload, KnownInfo, Record},
     guard::{BoundLease, OwnedData},
-    paths::{INFO, NotServed, is_link_error, is_valid_path},
+    paths::{INFO, MAX_PATH_LEN, NotServed, is_link_error, is_valid_path},
     sys::{self, FileVersion},
     takeover::{create_temporary, put},
 };
@@ -160,6 +160,26 @@ impl Drop for PreparedChange {
     }
 }
 
+/// Fails unless a regular file was opened. Sockets, and pipes without another side, cannot be.
+fn check_opened(
+    opened: io::Result<OwnedFd>,
+    dir: BorrowedFd<'_>,
+    name: &str,
+) -> io::Result<(OwnedFd, FileVersion)> {
+    let is_other = |found: &FileVersion| !found.is_file && !found.is_link;
+    match opened {
+        Ok(file) => match sys::stat_open(file.as_fd())? {
+            version if version.is_file => Ok((file, version)),
+            _ => Err(NotServed::not_a_file(name)),
+        },
+        Err(error) if is_missing(&error) => Err(error),
+        Err(error) => match sys::stat(dir, name) {
+            Ok(found) if is_other(&found) => Err(NotServed::not_a_file(name)),
+            _ => Err(error),
+        },
+    }
+}
+
 impl Inner {
     /// The data file is created first, so an interrupted creation leaves an empty file without a
     /// description. At a path chosen by a hook the description is created first, because only it
@@ -244,7 +264,9 @@ impl Inner {
 
     /// Changes the values of a client that cannot be the name of a file.
     fn named(&self, upload: &Upload, template: &str) -> Result<String> {
-        let name = upload.fill(template, SystemTime::now());
+        // Without the two characters that are added below.
+        let max = self.root.max_name_len() - 2;
+        let name = upload.fill(template, SystemTime::now(), max, MAX_PATH_LEN);
         let name = name.map_err(StoreError::InvalidPath)?;
         let segments = name.split('/').map(|segment| match is_valid_path(segment) {
             true => segment.to_owned(),
@@ -371,7 +393,8 @@ impl Inner {
         data: FileVersion,
     ) -> Result<FileState> {
         if !data.is_file {
-            return Err(StoreError::damaged(id, "its data is not a regular file"));
+            let error = NotServed::not_a_file(&record.data_path);
+            return Err(failed(id, "reading the size of the data", error));
         }
         if let Some(what) = &record.info.damaged {
             return Err(StoreError::damaged(id, what));
@@ -475,11 +498,8 @@ impl Inner {
             (keep, opened) = (false, self.open_in(dir.as_fd(), name, sys::open_read));
         }
         let (file, version) = opened.map_err(fail)?;
-        if !version.is_file || version.size > UploadInfo::MAX_LEN {
-            return Err(StoreError::damaged(
-                id,
-                "its description is not a regular file, or too large",
-            ));
+        if version.size > UploadInfo::MAX_LEN {
+            return Err(StoreError::damaged(id, "its description is too large"));
         }
         let mut json = vec![0; usize::try_from(version.size).unwrap_or_default()];
         let len = sys::read_at(file.as_fd(), &mut json, 0).map_err(fail)?;
@@ -581,15 +601,13 @@ impl Inner {
         name: &str,
         open: impl Fn(BorrowedFd<'_>, &str) -> io::Result<OwnedFd>,
     ) -> io::Result<(OwnedFd, FileVersion)> {
-        let file = match open(dir, name) {
+        match open(dir, name) {
             Err(error) if is_link_error(&error) => {
                 let (dir, name) = self.root.follow(dir, name)?;
-                open(dir.as_fd(), &name)?
+                check_opened(open(dir.as_fd(), &name), dir.as_fd(), &name)
             }
-            opened => opened?,
-        };
-        let version = sys::stat_open(file.as_fd())?;
-        Ok((file, version))
+            opened => check_opened(opened, dir, name),
+        }
     }
 
     pub(super) fn open_data(
@@ -598,11 +616,7 @@ impl Inner {
         data_path: &str,
     ) -> Result<(OwnedFd, FileVersion)> {
         let opened = self.open_versioned(data_path, sys::open_write);
-        let (data, version) = opened.map_err(|error| failed(id, "opening the data", error))?;
-        if !version.is_file {
-            return Err(StoreError::damaged(id, "its data is not a regular file"));
-        }
-        Ok((data, version))
+        opened.map_err(|error| failed(id, "opening the data", error))
     }
 
     /// Changes the description atomically. The caller holds the upload's lock.

@@ -185,6 +185,7 @@ struct Inner {
     is_local: bool,
     /// The time that the directory showed before this process.
     clock: Option<ClockMemory>,
+    opened: Instant,
 }
 
 impl FileStore {
@@ -232,6 +233,7 @@ impl FileStore {
             locker,
             is_local,
             clock,
+            opened: Instant::now(),
         })))
     }
 

@@ -27,6 +27,11 @@ const RESERVED_SUFFIXES: [&str; 3] = [INFO, ".lock", ".stop"];
 /// Maximum length of a name that a hook may request, in bytes; leaves space for `.info` and
 /// temporary suffixes.
 const MAX_NAME_LEN: usize = 230;
+/// Of a file system whose names are longer than ours need to be.
+const USUAL_NAME_MAX: usize = 255;
+/// Of the path of a template below the directory: other programs use it with that of the directory, and `PATH_MAX` is
+/// 4,096.
+pub(super) const MAX_PATH_LEN: usize = 3000;
 
 /// The maximum age of a check of the directory's place.
 const PLACE_INTERVAL: Duration = Duration::from_millis(50);
@@ -63,6 +68,11 @@ impl NotServed {
         Self::error(path, DANGLING)
     }
 
+    /// A pipe, socket, device or directory has the name of a file. It may be opened with side effects, or not at all.
+    pub(super) fn not_a_file(path: &str) -> io::Error {
+        Self::error(path, NOT_A_FILE)
+    }
+
     pub(super) fn of(error: &io::Error) -> Option<&Self> {
         error.get_ref()?.downcast_ref()
     }
@@ -71,6 +81,7 @@ impl NotServed {
 const LINK: &str = "a symbolic link, which is not followed";
 const DANGLING: &str = "it leads to a missing file or directory";
 const OUTSIDE: &str = "it is outside the upload directory";
+const NOT_A_FILE: &str = "it is not a regular file";
 
 #[derive(Debug)]
 pub(super) struct Root {
@@ -78,6 +89,7 @@ pub(super) struct Root {
     path: Arc<str>,
     real: PathBuf,
     data_dirs: Vec<PathBuf>,
+    max_name_len: usize,
     /// When the directory's place is checked again; `None` if it was not there.
     next_check: Mutex<Option<Instant>>,
 }
@@ -92,6 +104,7 @@ impl Root {
             .create(&path)?;
         let real = path.canonicalize()?;
         let handle = OwnedFd::from(std::fs::File::open(&path)?);
+        let max_name_len = max_name_len(sys::name_max(handle.as_fd()));
         let path = path.into_os_string().into_string().map_err(|path| {
             io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -111,6 +124,7 @@ impl Root {
                 .iter()
                 .map(std::path::absolute)
                 .collect::<io::Result<_>>()?,
+            max_name_len,
             next_check: Mutex::default(),
         })
     }
@@ -147,6 +161,11 @@ impl Root {
 
     pub(super) fn handle(&self) -> BorrowedFd<'_> {
         self.handle.as_fd()
+    }
+
+    /// Of a name that a template makes, in bytes.
+    pub(super) fn max_name_len(&self) -> usize {
+        self.max_name_len
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -378,6 +397,13 @@ impl Root {
     }
 }
 
+/// Some file systems have shorter names, such as those that encrypt them. Some state nonsense.
+fn max_name_len(stated: Option<u64>) -> usize {
+    let stated = stated.and_then(|stated| usize::try_from(stated).ok());
+    let stated = stated.filter(|stated| (100..=USUAL_NAME_MAX).contains(stated));
+    MAX_NAME_LEN - (USUAL_NAME_MAX - stated.unwrap_or(USUAL_NAME_MAX))
+}
+
 /// Of `/name`.
 fn above_of(dir: &str) -> &str {
     if dir.is_empty() { "/" } else { dir }
@@ -443,6 +469,21 @@ mod tests {
         ] {
             assert!(root.resolve_requested(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn names_fit_the_file_system() {
+        for (stated, max) in [
+            (None, 230),
+            (Some(255), 230),
+            (Some(1020), 230),
+            (Some(143), 118),
+            (Some(0), 230),
+        ] {
+            assert_eq!(max_name_len(stated), max, "{stated:?}");
+        }
+        let (_dir, root) = root();
+        assert_eq!(root.max_name_len(), 230);
     }
 
     #[test]

@@ -30,7 +30,7 @@ impl Read for FileStore {
         let open = move || ReadFile::open(inner, id, length);
         let file = self.0.io.run(StepKind::Short(0), open).await?;
         let version = file.version();
-        if !version.is_file || range.start > range.end || range.end > version.size {
+        if range.start > range.end || range.end > version.size {
             return Err(StoreError::other(
                 format!("reading bytes {range:?} of upload {}", upload.id),
                 "the range exceeds the offset",

@@ -251,6 +251,11 @@ pub(super) fn stat_open(file: BorrowedFd<'_>) -> io::Result<FileVersion> {
     Ok(FileVersion::new(&fs::fstat(file)?))
 }
 
+/// Returns the maximum length of a name in the file system of an open directory, in bytes.
+pub(super) fn name_max(dir: BorrowedFd<'_>) -> Option<u64> {
+    Some(fs::fstatvfs(dir).ok()?.f_namemax)
+}
+
 /// Returns how many bytes were written, and the error that stopped it.
 pub(super) fn write_at(
     file: BorrowedFd<'_>,

@@ -118,6 +118,8 @@ struct LandfallInfo<'a> {
     response: Option<StoredResponse>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     unacknowledged: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    unannounced: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     moved_to: Option<Cow<'a, str>>,
     #[serde(rename = "ETag", skip_serializing_if = "Option::is_none")]
@@ -247,6 +249,7 @@ impl UploadInfo {
             }
         };
         upload.unacknowledged = landfall.unacknowledged;
+        upload.unannounced = landfall.unannounced;
         upload.moved_to = landfall
             .moved_to
             .map(|path| Box::new(path.into_owned().into()));
@@ -333,6 +336,7 @@ impl UploadInfo {
             json.object("Response", |json| response::write(response, json));
         }
         json.optional("Unacknowledged", upload.unacknowledged.then_some(true));
+        json.optional("Unannounced", upload.unannounced.then_some(true));
         let moved_to = upload.moved_to.as_ref().map(|path| path.to_string_lossy());
         json.optional("MovedTo", moved_to.as_deref());
         json.optional("ETag", upload.etag.as_deref());
@@ -614,6 +618,7 @@ mod tests {
                 _ => Completion::Denied(Arc::new(ClientResponse::text(422, "no"))),
             };
             upload.unacknowledged = completion == 2;
+            upload.unannounced = completion == 1;
             upload.moved_to = (kind == 0).then(|| Box::new("/srv/\u{e9}".into()));
             let repetition = Repetition {
                 creation_digest: (kind > 0).then_some([7; 16]),

@@ -11,8 +11,11 @@ use std::{
 
 use landfall::{
     Composer, Config, Handler, Lifetimes,
-    removal::{Reading, RemovalClock},
-    store::file::{FileOptions, FileStore},
+    removal::{ClockMemory, Reading, RemovalClock},
+    store::{
+        Enumerate as _,
+        file::{FileOptions, FileStore},
+    },
 };
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, task::block_in_place};
@@ -471,4 +474,48 @@ async fn a_wrong_clock_removes_no_acknowledged_byte() {
     assert_eq!(sweep().await, 1);
     site.head(&abandoned).await.expect(404);
     assert_eq!(site.bytes(&upload).await, "helloworld");
+}
+
+/// What a sweep keeps because the clock may be wrong, clients can use.
+#[tokio::test]
+async fn requests_doubt_the_clock_as_sweeps_do() {
+    for is_in_doubt in [true, false] {
+        let (site, dir) = site().await;
+        let unfinished = site.create(10).await;
+        site.patch(&unfinished, 0, "hello").await.expect(204);
+        let then = SystemTime::now() - 8 * DAY;
+        for suffix in ["", ".info"] {
+            let file = dir.join(format!("{}{suffix}", name(&unfinished)));
+            let file = fs::File::options().append(true).open(file).unwrap();
+            file.set_modified(then).unwrap();
+        }
+        if is_in_doubt {
+            // The process before this one ran until a moment ago, by a clock that was eight days behind.
+            let memory = ClockMemory::last_used(then);
+            store(&dir).save_clock(memory).await.unwrap();
+        }
+        // The first one owns the directory.
+        let next = Site::start(config(&dir), None).await;
+        let status = |doubted, otherwise| if is_in_doubt { doubted } else { otherwise };
+        next.head(&unfinished).await.expect(status(200, 410));
+        let got = next.request("GET", &unfinished).send().await;
+        got.expect(status(200, 410));
+        let draft = next.request("HEAD", &unfinished).without("Tus-Resumable");
+        let draft = draft.with("Upload-Draft-Interop-Version", "8").send().await;
+        if is_in_doubt {
+            let limit = draft.header("upload-limit").unwrap();
+            let (_, left) = limit.split_once("max-age=").unwrap();
+            let left: u64 = left.split(',').next().unwrap().parse().unwrap();
+            // The step may be believed after a day.
+            assert!((80_000..=86_400).contains(&left), "{limit}");
+        }
+        let step = next.handler.stats().clock_step;
+        assert_eq!(step > 7 * 86_400, is_in_doubt, "{step}");
+        let swept = next.handler.sweeper().dry_run().run(|_| {}).await.unwrap();
+        assert_eq!(swept.removed, u64::from(!is_in_doubt));
+        let patched = next.patch(&unfinished, 5, "world").await;
+        patched.expect(status(204, 410));
+        let other = next.create(10).await;
+        next.delete(&other).await.expect(204);
+    }
 }

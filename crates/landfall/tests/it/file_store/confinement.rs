@@ -2,18 +2,21 @@
 
 use std::{
     fs,
-    os::unix::fs::symlink,
+    os::unix::{fs::symlink, net::UnixListener},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use landfall::{
+    Composer, Config,
     lease::Fence,
     store::{Concatenate, Enumerate, Finish, Read, Store, StoreError, Terminate},
     upload::{Snapshot, Upload},
 };
 
 use super::{id, make, open};
+use crate::harness::Site;
 
 /// A directory for uploads, and one next to it with a secret.
 struct TestDirs {
@@ -199,9 +202,27 @@ async fn path_in_a_description_does_not_lead_outside() {
     dirs.assert_untouched();
 }
 
+/// Replaces a file by each other kind that a user can make.
+fn replace_by_others(path: &Path) -> impl Iterator<Item = &'static str> {
+    let kinds = ["pipe", "socket", "directory"].into_iter();
+    kinds.inspect(move |kind| {
+        fs::remove_file(path)
+            .or_else(|_| fs::remove_dir(path))
+            .unwrap();
+        match *kind {
+            "pipe" => {
+                let made = std::process::Command::new("mkfifo").arg(path).status();
+                assert!(made.unwrap().success());
+            }
+            "socket" => drop(UnixListener::bind(path).unwrap()),
+            _ => fs::create_dir(path).unwrap(),
+        }
+    })
+}
+
 /// Opening a pipe waits for the other side; a store must not.
 #[tokio::test]
-async fn pipes_and_directories_in_place_of_files_are_rejected_at_once() {
+async fn pipes_sockets_and_directories_in_place_of_files_are_not_served() {
     let dirs = TestDirs::new();
     let store = open(&dirs.inside);
     for (id, name) in [("x", "x.info"), ("y", "y")] {
@@ -209,25 +230,57 @@ async fn pipes_and_directories_in_place_of_files_are_rejected_at_once() {
             .await
             .upload;
         let path = dirs.inside.join(name);
-        for pipe in [true, false] {
-            if fs::remove_file(&path).is_err() {
-                fs::remove_dir(&path).unwrap();
+        for kind in replace_by_others(&path) {
+            println!("{kind} {name}");
+            // With and without the description in the cache.
+            for store in [&store, &open(&dirs.inside)] {
+                assert_not_served(store.load(&upload.id).await);
+                let resumed = store.resume(&upload.id, Fence(2)).await;
+                assert_not_served(resumed.map(|(found, _)| found));
+                let read = store.read(&upload, 0..5).await.err().unwrap();
+                assert!(matches!(read, StoreError::Unavailable(_)), "{read}");
             }
-            if pipe {
-                let made = std::process::Command::new("mkfifo")
-                    .arg(&path)
-                    .status()
-                    .unwrap();
-                assert!(made.success());
-            } else {
-                fs::create_dir(&path).unwrap();
+            let page = store.page(None, 100).await.unwrap();
+            assert_eq!((page.uploads.len(), page.damaged.len()), (0, 0));
+            assert!(page.orphans.is_empty(), "{:?}", page.orphans);
+            match name == "x.info" {
+                // Nothing proves that there was an upload.
+                true => assert!(page.unserved.is_empty(), "{:?}", page.unserved),
+                false => assert_eq!(page.unserved[0].name, id, "{kind} {name}"),
             }
-            store.load(&upload.id).await.unwrap_err();
-            store.resume(&upload.id, Fence(2)).await.unwrap_err();
-            assert!(store.read(&upload, 0..5).await.is_err());
         }
         fs::remove_dir(&path).unwrap();
         store.terminate(&upload, Fence(2)).await.unwrap();
+    }
+}
+
+/// A client must neither lose its upload nor send it again, and no sweep removes what is in its place.
+#[tokio::test]
+async fn clients_of_uploads_that_are_not_served_ask_again() {
+    let dirs = TestDirs::new();
+    let mut config = Config::new(Composer::join(open(&dirs.inside)));
+    config.lifetimes.unfinished = Some(Duration::ZERO);
+    let site = Site::start(config, None).await;
+    for suffix in ["", ".info"] {
+        // Not expired while it is created.
+        let url = site.create(10).await;
+        let name = format!("{}{suffix}", url.strip_prefix("/files/").unwrap());
+        let path = dirs.inside.join(&name);
+        for kind in replace_by_others(&path) {
+            for (method, status) in [("HEAD", 423), ("GET", 503), ("PATCH", 503), ("DELETE", 503)] {
+                let request = match method {
+                    "PATCH" => site.patching(&url, 0).body("hello"),
+                    method => site.request(method, &url),
+                };
+                let reply = request.send().await;
+                assert_eq!(reply.status, status, "{method} {kind} {name}: {reply:?}");
+                assert!(reply.header("retry-after").is_some(), "{reply:?}");
+            }
+            let swept = site.handler.sweeper().orphan_age(Duration::ZERO);
+            let swept = swept.run(|_| {}).await.unwrap();
+            assert_eq!((swept.removed, swept.failed), (0, 0), "{kind} {name}");
+            assert!(path.exists(), "{kind} {name}");
+        }
     }
 }
 

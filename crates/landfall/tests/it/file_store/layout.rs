@@ -5,7 +5,10 @@ use std::{fs, path::Path, time::Duration};
 use bytes::Bytes;
 use landfall::{
     lease::Fence,
-    store::{DeferLength, Store, StoreError, Terminate},
+    store::{
+        DeferLength, Store, StoreError, Terminate,
+        file::{FileOptions, FileStore},
+    },
     upload::{Completion, Metadata, Upload, UploadKind},
 };
 
@@ -54,6 +57,72 @@ async fn tusd_can_continue_uploads_of_landfall() {
         snapshot.upload.metadata.get("filename"),
         Some(&b"a&b.png"[..])
     );
+}
+
+/// A client cannot change the template: no name of its file is too long.
+#[tokio::test]
+async fn names_of_templates_are_cut_to_what_the_file_system_takes() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = FileOptions::default();
+    options.names = Some("{date}/{id}-{filename}".into());
+    let store = FileStore::open(dir.path(), options.clone()).unwrap();
+    let hex = "0123456789abcdef0123456789abcdef";
+    let other = "fedcba9876543210fedcba9876543210";
+    for (name, end) in [
+        ("x".repeat(250), "x"),
+        ("写".repeat(80) + ".jpeg", "写.jpeg"),
+        ("🎉".repeat(63) + ".tar.gz", ".gz"),
+        (format!("a.{}", "extension".repeat(30)), "n"),
+        (".".repeat(255), "_"),
+        ("y".repeat(194) + ".info", ".info_"),
+    ] {
+        let mut paths = Vec::new();
+        // They differ only by their ids.
+        for id_text in [hex, other] {
+            let mut upload = Upload::new(id(id_text), Some(5));
+            let pairs = [("filename", name.clone())];
+            upload.metadata = Metadata::from_pairs(pairs);
+            let upload = store.create(upload).await.unwrap();
+            let snapshot = append(&store, id_text, &Bytes::from_static(b"hello")).await;
+            assert_eq!(read(&store, &snapshot).await, b"hello"[..]);
+            // As after a restart.
+            assert!(
+                open(dir.path())
+                    .load(&id(id_text))
+                    .await
+                    .unwrap()
+                    .is_complete()
+            );
+            let path = upload.storage.get("Path").unwrap().clone();
+            let file = Path::new(&path).file_name().unwrap().to_str().unwrap();
+            let is_cut = file.starts_with(&format!("{id_text}-")) && file.len() <= 230;
+            assert!(is_cut && file.ends_with(end), "{file}");
+            paths.push(path);
+            store
+                .terminate(&snapshot.upload, Fence(u64::MAX))
+                .await
+                .unwrap();
+        }
+        assert_ne!(paths[0], paths[1]);
+    }
+
+    // Without the id, names that are equal once they are cut are refused as equal ones are.
+    options.names = Some("{filename}".into());
+    let store = FileStore::open(dir.path(), options).unwrap();
+    for (n, end) in ["a", "b"].into_iter().enumerate() {
+        let mut upload = Upload::new(id(&format!("n{n}")), Some(5));
+        let name = format!("{}{end}.png", "z".repeat(240));
+        upload.metadata = Metadata::from_pairs([("filename", name)]);
+        match store.create(upload).await {
+            Ok(_) => assert_eq!(n, 0),
+            Err(error) => {
+                assert!(
+                    n == 1 && matches!(error, StoreError::AlreadyExists(_)),
+                    "{error}"
+                );
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -13,12 +13,14 @@ use http_body_util::{Empty, StreamBody};
 use landfall::{
     Config, Handler, InterimResponses,
     hook::{ClientResponse, CreateDecision},
+    removal::RemovalClock,
     service::{Forwarded, InterimSender, ResponseBody},
     store::{
         MemoryStore,
         file::{Durability, FileOptions, FileStore},
     },
 };
+use landfall_test_services::until;
 use tower_service::Service as _;
 
 use super::{NEWEST, PARTIAL, VERSIONS, complete};
@@ -137,6 +139,42 @@ async fn a_creation_names_its_upload_before_it_reads_the_content() {
         assert_eq!(text(&response, "location"), Some(&*location));
         assert_eq!(offset(&handler, version, path).await, 5);
         assert!(recorder.take().is_empty());
+    }
+}
+
+/// Without an interim response, nobody can know the URL of a creation whose request was dropped.
+#[tokio::test]
+async fn a_dropped_creation_expires_early_if_its_url_was_not_sent() {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    for is_sent in [true, false] {
+        let handler = handler(|config| config.lifetimes.unfinished = Some(7 * DAY));
+        let recorder = Recorder::default();
+        let mut request = recorder
+            .request(NEWEST, "POST", "/files/")
+            .header("Content-Length", 10);
+        if !is_sent {
+            request.extensions_mut().unwrap().clear();
+        }
+        let frames = stream::once(async {
+            Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(b"hello")))
+        });
+        let request = request.body(StreamBody::new(Box::pin(frames.chain(stream::pending()))));
+        let response = tokio::spawn(handler.clone().call(request.unwrap()));
+        until(async || handler.stats().live_uploads == 1).await;
+        response.abort();
+        assert!(response.await.unwrap_err().is_cancelled());
+        let due = async || {
+            let clock = RemovalClock::believing(|| SystemTime::now() + DAY);
+            let sweeper = handler.sweeper().dry_run().clock(clock);
+            sweeper.run(|_| {}).await.unwrap().removed
+        };
+        match is_sent {
+            true => {
+                handler.shutdown().await;
+                assert_eq!((due().await, recorder.take().len()), (0, 1));
+            }
+            false => until(async || due().await == 1).await,
+        }
     }
 }
 

@@ -1,13 +1,20 @@
 //! Expiration.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, SystemTime},
+};
 
-use landfall::{Config, Lifetimes};
+use landfall::{
+    Config, Handler, Lifetimes, SweepEntry,
+    event::{self, EventKinds},
+    removal::{Reading, RemovalClock},
+};
 use landfall_test_services::until;
 use tokio::{runtime::Handle, task::block_in_place};
 
 use super::{DATA, everywhere, with_defaults};
-use crate::harness::TestResponse;
+use crate::harness::{Site, TestResponse};
 
 const HOUR: Duration = Duration::from_secs(3600);
 /// Times are rounded up to whole seconds.
@@ -252,6 +259,107 @@ async fn the_sweeper_wakes_up_when_an_upload_expires() {
         site.create(10).await;
         until(async || site.uploads().await == 0).await;
         task.abort();
+    })
+    .await;
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// A clock of a machine on which this time passes once it is read.
+fn clock_after(time: Duration) -> RemovalClock {
+    let was_read = AtomicBool::new(false);
+    RemovalClock::with_source(move || {
+        let passed = match was_read.swap(true, Ordering::Relaxed) {
+            true => time,
+            false => Duration::ZERO,
+        };
+        Reading {
+            wall: SystemTime::now() + passed,
+            monotonic: HOUR + passed,
+        }
+    })
+}
+
+/// What a sweep would remove after a time.
+async fn due_after(handler: &Handler, time: Duration) -> Vec<SweepEntry> {
+    let sweeper = handler.sweeper().dry_run().clock(clock_after(time));
+    let mut due = Vec::new();
+    sweeper.run(|entry| due.push(entry.clone())).await.unwrap();
+    due
+}
+
+/// Sends a part of the content of a creation, and leaves without a response. Returns the path.
+async fn cancelled_creation(site: &Site) -> String {
+    let request = site.request("POST", "/files/").with("Upload-Length", "10");
+    let request = request.with("Content-Type", DATA);
+    let mut open = request.with("Content-Length", "10").open().await;
+    open.write("hello").await;
+    let before = site.handler.stats().bytes_received;
+    until(async || site.handler.stats().live_uploads == 1).await;
+    drop(open);
+    until(async || {
+        let stats = site.handler.stats();
+        stats.live_uploads == 0 && stats.bytes_received == before + 5
+    })
+    .await;
+    let due = due_after(&site.handler, WEEK + MINUTE).await;
+    assert_eq!(due.len(), 1, "{due:?}");
+    format!("/files/{}", due[0].name)
+}
+
+#[tokio::test]
+async fn a_cancelled_creation_that_nobody_knows_expires_after_an_hour() {
+    everywhere(unfinished(WEEK), async |site| {
+        let path = cancelled_creation(site).await;
+        until(async || due_after(&site.handler, HOUR + MINUTE).await.len() == 1).await;
+        assert!(due_after(&site.handler, HOUR - MINUTE).await.is_empty());
+        // As any other, the server says when.
+        let at = expires(&site.head(&path).await.expect(200)).unwrap();
+        assert!(at <= SystemTime::now() + HOUR + SECOND);
+        // Its client has learned the URL nevertheless, as from an operator.
+        site.patch(&path, 5, "wo").await.expect(204);
+        assert!(due_after(&site.handler, WEEK - MINUTE).await.is_empty());
+        let at = expires(&site.head(&path).await.expect(200)).unwrap();
+        assert!(at > SystemTime::now() + WEEK - MINUTE);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_cancelled_creation_is_removed_by_a_sweep() {
+    everywhere(unfinished(WEEK), async |site| {
+        cancelled_creation(site).await;
+        until(async || {
+            let swept = site.handler.sweeper().clock(clock_after(HOUR + MINUTE));
+            let swept = swept.run(|_| {}).await;
+            swept.unwrap().removed == 1
+        })
+        .await;
+        assert_eq!(site.uploads().await, 0);
+        assert_eq!(site.handler.stats().expired, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_cancelled_creation_that_the_application_knows_stays() {
+    let change = |config: &mut Config| {
+        unfinished(WEEK)(config);
+        let kinds = EventKinds {
+            created: true,
+            ..EventKinds::NONE
+        };
+        // Its events are discarded.
+        config
+            .sinks
+            .push(std::sync::Arc::new(event::channel(kinds, 1).0));
+    };
+    everywhere(change, async |site| {
+        cancelled_creation(site).await;
+        // A mark would have been stored by now.
+        site.handler.shutdown().await;
+        assert!(due_after(&site.handler, WEEK - MINUTE).await.is_empty());
     })
     .await;
 }

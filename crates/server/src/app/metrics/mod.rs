@@ -99,6 +99,8 @@ pub(super) async fn render(
             "Files or objects that belong to no upload and are kept, as of the last sweep.";
         gauge landfall_damaged_uploads = stats.damaged_uploads,
             "Uploads whose description cannot be read or contradicts the store, as of the last sweep.";
+        gauge landfall_clock_step_seconds = stats.clock_step,
+            "By how much the clock has stepped forward, while it is in doubt; nothing expires by it.";
     }
     if let Some(tls) = tls {
         let expires = tls.config().expires().map(|time| {
