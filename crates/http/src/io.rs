@@ -21,7 +21,15 @@ use super::tls::TlsStream;
 enum Socket {
     Plain(TcpStream),
     Tls(Box<TlsStream>),
+    #[cfg(test)]
+    Scripted(Box<dyn ScriptedSocket>),
     Closed,
+}
+
+#[cfg(test)]
+pub(super) trait ScriptedSocket:
+    AsyncRead + AsyncWrite + Unpin + Send + std::fmt::Debug
+{
 }
 
 macro_rules! either {
@@ -29,6 +37,8 @@ macro_rules! either {
         match $stream {
             Socket::Plain($inner) => $call,
             Socket::Tls($inner) => $call,
+            #[cfg(test)]
+            Socket::Scripted($inner) => $call,
             Socket::Closed => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     };
@@ -60,6 +70,14 @@ impl ServerIo {
             None => Socket::Plain(stream),
         };
         Ok(Self::on(stream, shared))
+    }
+
+    #[cfg(test)]
+    pub(super) fn scripted(
+        stream: impl ScriptedSocket + 'static,
+        shared: Arc<ConnectionShared>,
+    ) -> Self {
+        Self::on(Socket::Scripted(Box::new(stream)), shared)
     }
 
     fn on(stream: Socket, shared: Arc<ConnectionShared>) -> Self {

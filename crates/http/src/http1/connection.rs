@@ -4,7 +4,7 @@
 //! discarded. A connection that cannot be used again lingers, so that its response arrives, and closes.
 
 use std::future::Future as _;
-use std::io::{self, IoSlice};
+use std::io;
 use std::mem;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
@@ -19,8 +19,9 @@ use tokio::task::yield_now;
 
 use super::channel::{Channel, Http1Content};
 use super::content::ContentDecoder;
-use super::encode::{self, FINAL_CHUNK, ResponseContext, ResponseFraming};
+use super::encode::{self, CHUNK_END, FINAL_CHUNK, ResponseContext, ResponseFraming};
 use super::head::{self, Framing, HeadSearch};
+use super::outgoing::Outgoing;
 use crate::body::RequestContent;
 use crate::buffers;
 use crate::connection::TOO_MANY_LARGE_HEADS;
@@ -34,9 +35,6 @@ use crate::stats::NetStats;
 
 /// RFC 9113 section 3.4.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// A smaller piece of a response is copied behind its head.
-const SMALL_DATA: usize = 2 * 1024;
 
 /// Memory of an unfinished head that is not counted.
 const SMALL_HEAD: usize = 8 * 1024;
@@ -52,8 +50,7 @@ pub(crate) struct Http1<S: HttpService> {
     channel: Channel,
     service: ConnectionService<S>,
     state: State<S>,
-    /// Bytes to write before any others.
-    out: Vec<u8>,
+    out: Outgoing,
     /// Of the current request.
     context: ResponseContext,
     permit: Option<AddressPermit>,
@@ -78,10 +75,6 @@ struct Sending<B> {
     body: Either<B, Full<Bytes>>,
     /// Its end, and the bytes left until then.
     framing: ResponseFraming,
-    /// Written after `out`.
-    data: Bytes,
-    /// Written after `data`.
-    tail: &'static [u8],
     has_ended: bool,
 }
 
@@ -100,7 +93,7 @@ impl<S: HttpService> Http1<S> {
             channel,
             service,
             state: State::Head(HeadSearch::default()),
-            out: Vec::new(),
+            out: Outgoing::default(),
             context: ResponseContext::default(),
             permit: None,
             may_be_http2,
@@ -300,15 +293,13 @@ impl<S: HttpService> Http1<S> {
         let mut io = self.channel.lock();
         let mut context = self.context;
         context.keep_alive &= !io.must_close() && phase == ShutdownPhase::Running;
-        if self.out.is_empty() {
-            self.out = buffers::take_response();
-        }
         io.interim.close();
-        io.take_interim(&mut self.out);
+        let out = self.out.begin_head();
+        io.take_interim(out);
         drop(io);
         let length = body.size_hint().exact();
         let (framing, keep_alive) = encode::response_head(
-            &mut self.out,
+            out,
             parts.status,
             parts.extensions.get(),
             &parts.headers,
@@ -321,8 +312,6 @@ impl<S: HttpService> Http1<S> {
         self.state = State::Send(Sending {
             body,
             framing,
-            data: Bytes::new(),
-            tail: b"",
             has_ended: false,
         });
     }
@@ -331,8 +320,8 @@ impl<S: HttpService> Http1<S> {
     /// not stop, since its client may resume.
     fn poll_interim(&mut self, cx: &mut Context<'_>) {
         let mut io = self.channel.lock();
-        while !self.out.is_empty() || io.take_interim(&mut self.out) {
-            let Poll::Ready(Ok(())) = poll_write(&mut io.socket, cx, &mut self.out) else {
+        while !self.out.is_empty() || io.take_interim(self.out.end()) {
+            let Poll::Ready(Ok(())) = self.out.poll_write(cx, &mut io.socket) else {
                 break;
             };
             let _ = Pin::new(&mut io.socket).poll_flush(cx);
@@ -381,10 +370,10 @@ impl LingeringClose {
         &mut self,
         cx: &mut Context<'_>,
         channel: &Channel,
-        out: &mut Vec<u8>,
+        out: &mut Outgoing,
     ) -> Poll<io::Result<()>> {
         let socket = &mut channel.lock().socket;
-        ready!(poll_write(socket, cx, out))?;
+        ready!(out.poll_write(cx, socket))?;
         if !self.finished {
             ready!(socket.poll_finish(cx))?;
             self.finished = true;
@@ -414,19 +403,19 @@ where
         &mut self,
         cx: &mut Context<'_>,
         channel: &Channel,
-        out: &mut Vec<u8>,
+        out: &mut Outgoing,
     ) -> Poll<io::Result<()>> {
         loop {
-            // One piece at a time, so that a client that takes nothing holds no more. The first goes with the head.
+            // The first piece goes with the head.
             let mut waits = false;
-            if self.data.is_empty() && out.len() <= SMALL_DATA && !self.has_ended {
+            if out.has_space() && !self.has_ended {
                 match self.poll_next(cx, out) {
                     Poll::Ready(next) => next?,
                     Poll::Pending => waits = true,
                 }
             }
             let mut io = channel.lock();
-            ready!(self.poll_write(&mut io.socket, cx, out))?;
+            ready!(out.poll_write(cx, &mut io.socket))?;
             if self.has_ended || waits {
                 ready!(Pin::new(&mut io.socket).poll_flush(cx))?;
             }
@@ -440,8 +429,8 @@ where
         }
     }
 
-    /// Takes the next piece of the body: framing and small data are appended to `out`.
-    fn poll_next(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<io::Result<()>> {
+    /// Takes the next piece of the body, and appends it with its framing.
+    fn poll_next(&mut self, cx: &mut Context<'_>, out: &mut Outgoing) -> Poll<io::Result<()>> {
         // Bytes beyond the length of a response are dropped.
         if self.framing == ResponseFraming::Sized(0) || self.body.is_end_stream() {
             return Poll::Ready(self.end(out));
@@ -458,83 +447,36 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn push(&mut self, mut data: Bytes, out: &mut Vec<u8>) {
+    fn push(&mut self, mut data: Bytes, out: &mut Outgoing) {
         match &mut self.framing {
-            _ if data.is_empty() => return,
+            // An empty chunk would be the last one.
+            _ if data.is_empty() => {}
             ResponseFraming::Sized(left) => {
                 data.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
                 *left -= data.len() as u64;
+                out.push(data);
             }
             ResponseFraming::Chunked => {
-                encode::chunk_size(out, data.len());
-                self.tail = b"\r\n";
+                encode::chunk_size(out.end(), data.len());
+                out.push(data);
+                out.end().extend_from_slice(CHUNK_END);
             }
-            ResponseFraming::UntilClose => {}
-        }
-        if data.len() <= SMALL_DATA {
-            out.extend_from_slice(&data);
-            out.extend_from_slice(mem::take(&mut self.tail));
-        } else {
-            self.data = data;
+            ResponseFraming::UntilClose => out.push(data),
         }
     }
 
-    fn end(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
+    fn end(&mut self, out: &mut Outgoing) -> io::Result<()> {
         self.has_ended = true;
         match self.framing {
             ResponseFraming::Sized(1..) => {
                 let reason = "the response is shorter than its Content-Length";
-                Err(io::Error::new(io::ErrorKind::UnexpectedEof, reason))
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, reason));
             }
-            ResponseFraming::Chunked if self.data.is_empty() => {
-                out.extend_from_slice(FINAL_CHUNK);
-                Ok(())
-            }
-            ResponseFraming::Chunked => {
-                self.tail = b"\r\n0\r\n\r\n";
-                Ok(())
-            }
-            ResponseFraming::Sized(0) | ResponseFraming::UntilClose => Ok(()),
+            ResponseFraming::Chunked => out.end().extend_from_slice(FINAL_CHUNK),
+            ResponseFraming::Sized(0) | ResponseFraming::UntilClose => {}
         }
+        Ok(())
     }
-
-    fn poll_write(
-        &mut self,
-        socket: &mut ServerIo,
-        cx: &mut Context<'_>,
-        out: &mut Vec<u8>,
-    ) -> Poll<io::Result<()>> {
-        while !self.data.is_empty() || !self.tail.is_empty() {
-            let slices = [&out[..], &self.data, self.tail].map(IoSlice::new);
-            let n = ready!(Pin::new(&mut *socket).poll_write_vectored(cx, &slices))?;
-            if n == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            let of_out = n.min(out.len());
-            out.drain(..of_out);
-            let of_data = (n - of_out).min(self.data.len());
-            self.data.advance(of_data);
-            self.tail = &self.tail[n - of_out - of_data..];
-        }
-        poll_write(socket, cx, out)
-    }
-}
-
-/// Writes all of `out`, and empties it.
-fn poll_write(
-    socket: &mut ServerIo,
-    cx: &mut Context<'_>,
-    out: &mut Vec<u8>,
-) -> Poll<io::Result<()>> {
-    while !out.is_empty() {
-        let n = ready!(Pin::new(&mut *socket).poll_write(cx, out))?;
-        if n == 0 {
-            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-        }
-        out.drain(..n);
-    }
-    buffers::give_response(mem::take(out));
-    Poll::Ready(Ok(()))
 }
 
 /// The content of a request that is still read elsewhere ends with an error.

@@ -125,11 +125,13 @@ fn fields(out: &mut Vec<u8>, fields: &HeaderMap) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends what precedes the data of a chunk; CR LF follows it.
+/// Appends what precedes the data of a chunk; [`CHUNK_END`] follows it.
 pub(super) fn chunk_size(out: &mut Vec<u8>, length: usize) {
     // Writing to memory does not fail.
     let _ = write!(out, "{length:X}\r\n");
 }
+
+pub(super) const CHUNK_END: &[u8] = b"\r\n";
 
 /// The end of chunks.
 pub(super) const FINAL_CHUNK: &[u8] = b"0\r\n\r\n";

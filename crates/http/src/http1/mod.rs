@@ -11,6 +11,9 @@ pub(crate) mod connection;
 mod content;
 mod encode;
 mod head;
+mod outgoing;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use self::channel::{Http1Content, Http1Io};
 pub use self::content::{ContentDecoder, Decoded, Malformed};
