@@ -18,8 +18,14 @@ use super::rejection::HttpRejection;
 use super::stats::OpenConnection;
 use super::tls::ClientCertificate;
 
-/// Above it, the memory of a head is counted while its request runs.
+/// Memory of an unfinished head, of one of HTTP/2 and HTTP/3, and of trailers, that is not counted.
+pub(super) const SMALL_HEAD: usize = 8 * 1024;
+
+/// Above it, the memory of a head of HTTP/1 is counted while its request runs.
 pub(super) const LARGE_HEAD: usize = 64 * 1024;
+
+/// The most bytes of trailers.
+pub(super) const MAX_TRAILERS: usize = 16 * 1024;
 
 /// Rejects a large head when unfinished heads use all memory allowed for them.
 pub(super) const TOO_MANY_LARGE_HEADS: HttpRejection = HttpRejection::busy(
@@ -136,11 +142,20 @@ fn is_preflight<B>(request: &Request<B>) -> bool {
             .contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
+/// Returns the memory of fields, which each have two names and places in a map.
+pub(super) fn fields_memory(fields: &HeaderMap) -> usize {
+    const FIELD: usize = 100;
+    let fields = fields.iter();
+    fields
+        .map(|(name, value)| name.as_str().len() + value.len() + FIELD)
+        .sum()
+}
+
 /// A request on a stream: its connection is idle when none is left.
 #[derive(Debug)]
 pub(super) struct StreamGuard {
     shared: Arc<ConnectionShared>,
-    /// Of a large head.
+    /// Of a head that is not small.
     head_bytes: u64,
 }
 
@@ -155,13 +170,10 @@ impl StreamGuard {
         }
     }
 
-    /// Counts the memory of a stream's head while the request runs, as that of a connection of HTTP/1 is.
+    /// Counts the memory of a head while its request runs: a connection has many of them.
     pub(super) fn count_head<B>(&mut self, request: &Request<B>) -> Result<(), HttpRejection> {
-        let fields = request.headers().iter();
-        let bytes: usize = fields
-            .map(|(name, value)| name.as_str().len() + value.len())
-            .sum();
-        if bytes <= LARGE_HEAD {
+        let bytes = request.uri().path().len() + fields_memory(request.headers());
+        if bytes <= SMALL_HEAD {
             return Ok(());
         }
         let server = &self.shared.server;

@@ -40,9 +40,13 @@ pub struct NetStats {
     pub address_uploads: AtomicU64,
     /// Requests rejected because their address had too many downloads.
     pub address_downloads: AtomicU64,
-    /// Current memory of unfinished heads larger than 8 KiB, and of requests whose head is larger than 64 KiB, in
-    /// bytes.
+    /// Current memory of heads and trailers that [`ConnectionLimits::head_memory`](super::ConnectionLimits::head_memory)
+    /// limits, in bytes.
     pub head_bytes: AtomicU64,
+    /// Content of HTTP/2 and HTTP/3 that is held because its service does not read it, in bytes.
+    pub held_bytes: AtomicU64,
+    /// Bytes reserved of [`ConnectionLimits::unread_memory`](super::ConnectionLimits::unread_memory).
+    pub unread_bytes: AtomicU64,
     /// Connections closed because a head took too long.
     pub header_timeouts: AtomicU64,
     /// Connections closed because no further request arrived.

@@ -16,7 +16,9 @@ use super::content::{ContentDecoder, Decoded, Malformed};
 use super::encode;
 use super::head::{self, Framing, HeadRules, HeadSearch, RequestHead};
 use crate::buffers;
-use crate::connection::{LARGE_HEAD, MAX_DISCARDED_REST, TOO_MANY_LARGE_HEADS};
+use crate::connection::{
+    LARGE_HEAD, MAX_DISCARDED_REST, MAX_TRAILERS, SMALL_HEAD, TOO_MANY_LARGE_HEADS,
+};
 use crate::interim::InterimQueue;
 use crate::io::ServerIo;
 use crate::limits::ConnectionLimits;
@@ -58,8 +60,10 @@ pub(crate) struct Http1Io {
     awaits_continue: bool,
     /// Interim responses to send; no more after the final one.
     pub(super) interim: InterimQueue,
-    /// Counted memory of heads.
+    /// Counted memory of heads,
     head_bytes: u64,
+    /// and of unfinished trailers.
+    trailer_bytes: u64,
 }
 
 impl Http1Io {
@@ -77,6 +81,7 @@ impl Http1Io {
             awaits_continue: false,
             interim: InterimQueue::default(),
             head_bytes: 0,
+            trailer_bytes: 0,
         }))
     }
 
@@ -177,6 +182,18 @@ impl Http1Io {
         server.count_head(&mut self.head_bytes, now)
     }
 
+    /// Counts the memory of unfinished trailers, as that of an unfinished head is.
+    fn count_trailers(&mut self) -> bool {
+        let memory = self.content.trailer_memory();
+        let now = if memory > SMALL_HEAD {
+            memory as u64
+        } else {
+            0
+        };
+        let server = &self.socket.shared.server;
+        server.count_head(&mut self.trailer_bytes, now)
+    }
+
     pub(super) fn forget_head(&mut self) {
         self.count_head(0, LARGE_HEAD);
     }
@@ -214,7 +231,8 @@ impl Http1Io {
     /// Begins the content of a request. Returns its number.
     pub(super) fn begin(&mut self, head: &RequestHead) -> u32 {
         self.number = self.number.wrapping_add(1);
-        self.content = ContentDecoder::new(head.framing, self.limits().max_head);
+        let max_trailers = self.limits().max_head.min(MAX_TRAILERS);
+        self.content = ContentDecoder::new(head.framing, max_trailers);
         self.is_held = head.framing != Framing::None;
         self.has_failed = false;
         self.expects_continue = head.expects_continue;
@@ -267,7 +285,13 @@ impl Http1Io {
 
     fn poll_content(&mut self, cx: &mut Context<'_>) -> Poll<Result<Decoded, RequestBodyError>> {
         loop {
-            match self.content.decode(&mut self.input) {
+            let decoded = self.content.decode(&mut self.input);
+            if !self.count_trailers() {
+                self.content.refuse("too many clients send trailers");
+                self.count_trailers();
+                return Poll::Ready(Err(RequestBodyError::Failed));
+            }
+            match decoded {
                 Ok(Some(Decoded::Data(data))) if data.len() < self.read_size / PINNED => {
                     let copy = Bytes::copy_from_slice(&data);
                     return Poll::Ready(Ok(Decoded::Data(copy)));
@@ -378,6 +402,8 @@ impl Http1Io {
     pub(super) fn close(&mut self) {
         self.abandon();
         self.forget_head();
+        self.content = ContentDecoder::new(Framing::None, 0);
+        self.count_trailers();
         self.stop_large_reads();
         buffers::give(mem::take(&mut self.input));
         self.socket.take();

@@ -24,7 +24,7 @@ use super::head::{self, Framing, HeadSearch};
 use super::outgoing::Outgoing;
 use crate::body::RequestContent;
 use crate::buffers;
-use crate::connection::TOO_MANY_LARGE_HEADS;
+use crate::connection::{SMALL_HEAD, TOO_MANY_LARGE_HEADS};
 use crate::io::ServerIo;
 use crate::limits::addresses::AddressPermit;
 use crate::limits::timeouts::{Phase, TimeoutAction};
@@ -35,9 +35,6 @@ use crate::stats::NetStats;
 
 /// RFC 9113 section 3.4.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// Memory of an unfinished head that is not counted.
-const SMALL_HEAD: usize = 8 * 1024;
 
 /// Pipelined requests after which other tasks of the thread run.
 const MAX_IN_TURN: u8 = 16;

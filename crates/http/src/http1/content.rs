@@ -97,6 +97,17 @@ impl ContentDecoder {
         }
     }
 
+    /// Returns the memory of incomplete trailers.
+    pub(super) fn trailer_memory(&self) -> usize {
+        self.trailers.capacity()
+    }
+
+    /// Fails from now on.
+    pub(super) fn refuse(&mut self, reason: &'static str) {
+        self.state = State::Broken(reason);
+        self.trailers = Vec::new();
+    }
+
     /// Takes the next piece from `input`, or all of it, if that contains none: then more input is needed.
     ///
     /// # Errors

@@ -17,26 +17,30 @@ use crate::limits::timeouts::ServerShared;
 use crate::service::{ConnectionService, HttpService};
 use crate::shutdown::{FirstRequest, ShutdownPhase};
 use crate::stream::response::respond;
-use crate::stream::window::{ReceiveWindow, WINDOW};
+use crate::stream::window::{BASE_WINDOW, ReceiveWindow, SMALL_WINDOW};
 use crate::stream::{StreamContent, task};
-
-/// Bytes of one request that a client may send before the service reads them. Two streams that are not
-/// read stop the connection.
-const STREAM_WINDOW: u32 = WINDOW / 2;
 
 /// Bytes of a response that wait for the socket, besides their frame.
 const SEND_BUFFER: usize = 32 * 1024;
 
 const MAX_FRAME: u32 = 64 * 1024;
 
+/// Bytes by which the frames of content that one read of the socket brings may be smaller than 256 bytes each.
+const SMALL_FRAMES: usize = 1 << 20;
+
 /// Limits of one connection.
 fn builder(limits: &ConnectionLimits) -> Builder {
     let mut builder = Builder::new();
+    let max_streams = limits.max_streams.max(1) as usize;
     builder
         .max_concurrent_streams(limits.max_streams)
         .max_header_list_size(limits.max_stream_head())
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(WINDOW)
+        .initial_window_size(SMALL_WINDOW)
+        .initial_connection_window_size(BASE_WINDOW)
+        // A client may cancel all its requests at once, before they are accepted, and after their response.
+        .max_pending_accept_reset_streams(max_streams)
+        .max_concurrent_reset_streams(max_streams)
+        .data_frame_budget(SMALL_FRAMES)
         .max_frame_size(MAX_FRAME)
         .max_send_buffer_size(SEND_BUFFER);
     builder
@@ -63,7 +67,8 @@ pub(crate) async fn serve_connection<S: HttpService>(
     let mut http2 = Http2 {
         connection,
         window: window.clone(),
-        current_window: WINDOW,
+        current_size: BASE_WINDOW,
+        current_of_streams: SMALL_WINDOW,
         goes_away: false,
     };
     // A client may reset streams and open others while the service still runs.
@@ -96,30 +101,31 @@ pub(crate) async fn serve_connection<S: HttpService>(
 
 struct Http2 {
     connection: Connection<ServerIo, Bytes>,
-    /// Its size is requested by any stream.
+    /// Its sizes are requested by any stream.
     window: Arc<ReceiveWindow>,
-    current_window: u32,
+    current_size: u32,
+    current_of_streams: u32,
     goes_away: bool,
 }
 
 impl Http2 {
     /// Before each poll of the connection.
     fn update(&mut self, server: &ServerShared) -> &mut Connection<ServerIo, Bytes> {
-        if !self.goes_away && server.shutdown_phase() > ShutdownPhase::Running {
+        let must_leave = server.shutdown_phase() > ShutdownPhase::Running;
+        if !self.goes_away && (must_leave || self.window.is_stale()) {
             self.goes_away = true;
             self.connection.graceful_shutdown();
         }
-        let wanted = self.window.size();
-        let of_streams = match wanted {
-            WINDOW => STREAM_WINDOW,
-            large => large,
-        };
+        let (size, of_streams) = (self.window.size(), self.window.of_streams());
+        if size != self.current_size {
+            self.connection.set_target_window_size(size);
+            self.current_size = size;
+        }
         // Fails while the client has not confirmed earlier settings, and is tried again when it has.
-        if wanted != self.current_window
+        if of_streams != self.current_of_streams
             && self.connection.set_initial_window_size(of_streams).is_ok()
         {
-            self.connection.set_target_window_size(wanted);
-            self.current_window = wanted;
+            self.current_of_streams = of_streams;
         }
         &mut self.connection
     }

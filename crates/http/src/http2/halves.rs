@@ -25,14 +25,17 @@ pub(super) struct Receiving(pub(super) RecvStream);
 
 impl ReceiveHalf for Receiving {
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, RequestBodyError>> {
-        let data = match ready!(self.0.poll_data(cx)) {
-            Some(Ok(data)) => data,
-            Some(Err(error)) => return Poll::Ready(Err(body_error(&error))),
-            None => return Poll::Ready(Ok(None)),
-        };
+        let data = ready!(self.0.poll_data(cx)).transpose();
+        Poll::Ready(data.map_err(|error| body_error(&error)))
+    }
+
+    fn release(&mut self, len: usize) {
         // Fails only for more than has arrived.
-        let _ = self.0.flow_control().release_capacity(data.len());
-        Poll::Ready(Ok(Some(data)))
+        let _ = self.0.flow_control().release_capacity(len);
+    }
+
+    fn keeps_window(&self) -> bool {
+        true
     }
 
     fn poll_trailers(
@@ -90,8 +93,10 @@ impl Sending {
         cx: &mut Context<'_>,
         wanted: usize,
     ) -> Poll<Result<usize, h2::Error>> {
-        if let Poll::Ready(error) = self.poll_cancelled(cx) {
-            return Poll::Ready(Err(error));
+        if let Some(body) = &mut self.body
+            && let Poll::Ready(reset) = body.poll_reset(cx)
+        {
+            return Poll::Ready(Err(reset.map_or_else(|error| error, h2::Error::from)));
         }
         let Some(body) = self.body.as_mut().filter(|_| wanted > 0) else {
             return Poll::Ready(Ok(wanted));
@@ -149,13 +154,12 @@ impl SendHalf for Sending {
         }
     }
 
-    fn poll_cancelled(&mut self, cx: &mut Context<'_>) -> Poll<h2::Error> {
-        match &mut self.body {
-            Some(body) => body
-                .poll_reset(cx)
-                .map(|reset| reset.map_or_else(|error| error, h2::Error::from)),
-            None => Poll::Pending,
-        }
+    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let reset = match &mut self.body {
+            Some(body) => body.poll_reset(cx),
+            None => self.response.poll_reset(cx),
+        };
+        reset.map(drop)
     }
 
     fn cut(&mut self) {

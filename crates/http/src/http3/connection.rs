@@ -13,7 +13,7 @@ use quinn::{IdleTimeout, Incoming, ServerConfig, TransportConfig, VarInt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::exchange::{SEND_WINDOW, serve_request};
+use super::exchange::{SEND_WINDOW, receive_head, serve_request};
 use super::quic::QuicConnection;
 use crate::connection::{ConnectionShared, plain};
 use crate::limits::ConnectionLimits;
@@ -22,7 +22,7 @@ use crate::service::{ConnectionService, HttpService};
 use crate::shutdown::ShutdownPhase;
 use crate::stats::{NetStats, OpenConnection};
 use crate::stream::task;
-use crate::stream::window::{LARGE_WINDOW, ReceiveWindow, WINDOW};
+use crate::stream::window::{BASE_WINDOW, LARGE_WINDOW, ReceiveWindow};
 use crate::tls::ClientCertificate;
 
 /// Longer than any handshake that succeeds, for servers without a timeout of heads.
@@ -121,7 +121,9 @@ async fn serve_requests<S: HttpService>(
     let mut goes_away = false;
     loop {
         let changed = poll_fn(|_| match goes_away {
-            false if server.shutdown_phase() > ShutdownPhase::Running => Poll::Ready(()),
+            false if server.shutdown_phase() > ShutdownPhase::Running || window.is_stale() => {
+                Poll::Ready(())
+            }
             // Each request has another one.
             true if Arc::strong_count(&empty_streams) == 1 => Poll::Ready(()),
             _ => Poll::Pending,
@@ -152,11 +154,14 @@ async fn serve_requests<S: HttpService>(
         let shared = shared.clone();
         let (window, empty_streams) = (window.clone(), empty_streams.clone());
         task::spawn(server, |exchange| async move {
-            let request = serve_request(resolver, service, quic.clone(), window, exchange);
-            if !request.await && empty_streams.fetch_add(1, Relaxed) == MAX_EMPTY_STREAMS {
-                let peer = quic.remote_address();
-                tracing::warn!(%peer, "closed a connection with too many reset requests");
-                close(&quic, Code::H3_EXCESSIVE_LOAD);
+            match receive_head(resolver, &shared.server).await {
+                Some(request) => serve_request(request, service, quic, window, exchange).await,
+                None if empty_streams.fetch_add(1, Relaxed) == MAX_EMPTY_STREAMS => {
+                    let peer = quic.remote_address();
+                    tracing::warn!(%peer, "closed a connection with too many reset requests");
+                    close(&quic, Code::H3_EXCESSIVE_LOAD);
+                }
+                None => {}
             }
             drop((stream_permit, empty_streams));
             // It may have been the last one before the connection goes away.
@@ -172,7 +177,7 @@ pub(crate) fn transport(limits: &ConnectionLimits) -> TransportConfig {
         .max_concurrent_bidi_streams(limits.max_streams.into())
         .max_concurrent_uni_streams(UNIDIRECTIONAL_STREAMS.into())
         .stream_receive_window(LARGE_WINDOW.into())
-        .receive_window(WINDOW.into())
+        .receive_window(BASE_WINDOW.into())
         .send_window(SEND_WINDOW)
         .datagram_receive_buffer_size(None)
         .max_idle_timeout(idle_timeout(limits));

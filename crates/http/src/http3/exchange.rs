@@ -1,6 +1,7 @@
 //! A request and its response, on one stream.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -8,12 +9,13 @@ use std::time::Duration;
 use bytes::{Buf as _, Bytes};
 use h3::error::{Code, StreamError};
 use h3::server::{RequestResolver, RequestStream};
-use http::{HeaderMap, Response};
+use http::{HeaderMap, Request, Response};
 use landfall::service::{Peer, RequestBodyError};
 use tokio::time::timeout;
 
 use super::quic::{QuicConnection, QuicStream};
 use crate::connection::plain;
+use crate::limits::timeouts::ServerShared;
 use crate::service::{ConnectionService, HttpService};
 use crate::stats::NetStats;
 use crate::stream::response::respond;
@@ -25,34 +27,46 @@ use crate::stream::{Exchange, ReceiveHalf, SendHalf, StreamContent};
 pub(super) const SEND_WINDOW: u64 = 32 << 10;
 const MAX_SEND_WINDOW: u64 = 1 << 20;
 
-/// Receives a request, lets the service respond, and sends the response. Returns whether there was a request.
-pub(super) async fn serve_request<S: HttpService>(
+type Stream = RequestStream<QuicStream, Bytes>;
+
+/// Receives a request; `None` if there is none.
+pub(super) async fn receive_head(
     resolver: RequestResolver<QuicConnection, Bytes>,
-    service: ConnectionService<S>,
-    connection: quinn::Connection,
-    window: Arc<ReceiveWindow>,
-    exchange: Arc<Exchange>,
-) -> bool {
-    let server = &service.shared.server;
+    server: &ServerShared,
+) -> Option<(Request<()>, Stream)> {
     let time = match server.limits.header_timeout {
         Duration::ZERO => Duration::MAX,
         time => time,
     };
-    let (head, stream) = match timeout(time, resolver.resolve_request()).await {
-        Ok(Ok(resolved)) => resolved,
+    match timeout(time, resolver.resolve_request()).await {
+        Ok(Ok(resolved)) => Some(resolved),
         Ok(Err(error)) => {
             tracing::debug!(%error, "stream ended");
-            return false;
+            None
         }
         Err(_) => {
             NetStats::add(&server.stats.header_timeouts, 1);
-            return false;
+            None
         }
-    };
+    }
+}
+
+/// Lets the service respond, and sends the response. Drops `connection` when its client has left.
+pub(super) async fn serve_request<S: HttpService>(
+    (head, stream): (Request<()>, Stream),
+    service: ConnectionService<S>,
+    connection: quinn::Connection,
+    window: Arc<ReceiveWindow>,
+    exchange: Arc<Exchange>,
+) {
     let (sending, receiving) = stream.split();
-    let (stats, peer) = (server.stats.clone(), connection.remote_address());
+    let (stats, peer) = (
+        service.shared.server.stats.clone(),
+        connection.remote_address(),
+    );
     let receiving = Receiving(receiving, stats.clone());
     let mut content = StreamContent::new(receiving, &head, &window, exchange);
+    drop(window);
     poll_fn(|cx| {
         content.poll_first(cx);
         Poll::Ready(())
@@ -62,16 +76,11 @@ pub(super) async fn serve_request<S: HttpService>(
         address: Some(plain(peer)),
         ..service.shared.peer
     };
-    let sending = Sending {
-        stream: sending,
-        connection,
-        stats,
-    };
+    let sending = Sending::new(sending, connection, stats);
     respond(head, content, sending, &service, peer).await;
-    true
 }
 
-struct Receiving(RequestStream<QuicStream, Bytes>, Arc<NetStats>);
+struct Receiving(Stream, Arc<NetStats>);
 
 impl ReceiveHalf for Receiving {
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, RequestBodyError>> {
@@ -91,6 +100,13 @@ impl ReceiveHalf for Receiving {
         self.0.poll_recv_trailers(cx).map_err(body_error)
     }
 
+    /// quinn has returned them.
+    fn release(&mut self, _: usize) {}
+
+    fn keeps_window(&self) -> bool {
+        false
+    }
+
     fn has_ended(&self) -> bool {
         false
     }
@@ -105,8 +121,10 @@ impl ReceiveHalf for Receiving {
 }
 
 struct Sending {
-    stream: RequestStream<QuicStream, Bytes>,
+    stream: Stream,
     connection: quinn::Connection,
+    /// The end of the connection.
+    closed: Pin<Box<dyn Future<Output = ()> + Send>>,
     stats: Arc<NetStats>,
 }
 
@@ -141,8 +159,8 @@ impl SendHalf for Sending {
         self.finish_if(true).await
     }
 
-    fn poll_cancelled(&mut self, _: &mut Context<'_>) -> Poll<StreamError> {
-        Poll::Pending
+    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.closed.as_mut().poll(cx)
     }
 
     fn cut(&mut self) {
@@ -151,6 +169,16 @@ impl SendHalf for Sending {
 }
 
 impl Sending {
+    fn new(stream: Stream, connection: quinn::Connection, stats: Arc<NetStats>) -> Self {
+        let own = connection.clone();
+        Self {
+            stream,
+            connection,
+            closed: Box::pin(async move { drop(own.closed().await) }),
+            stats,
+        }
+    }
+
     async fn finish_if(&mut self, is_end: bool) -> Result<(), StreamError> {
         match is_end {
             true => self.stream.finish().await,

@@ -30,15 +30,18 @@ pub struct ConnectionLimits {
     pub addresses: AddressLimits,
     /// Fields of this layer's own responses.
     pub rejection_fields: RejectionFields,
-    /// Maximum bytes of a request line with its headers, and of the trailers of a chunked body. Streams of
-    /// HTTP/2 and HTTP/3 have at most 256 KiB: a connection has many of them.
+    /// Maximum bytes of a request line with its headers. Streams of HTTP/2 and HTTP/3 have at most 256 KiB: a
+    /// connection has many of them. Trailers have at most 16 KiB.
     pub max_head: usize,
     /// True if HTTP/1.1 requests may have `Content-Length` and chunks: chunks decide, and the connection closes
     /// after the response (RFC 9112 section 6.3). A proxy may have decided otherwise, so not behind one.
     pub both_lengths: bool,
-    /// Maximum memory of all unfinished heads above 8 KiB, and of requests whose head is above 64 KiB, in bytes;
-    /// further ones are rejected with 503.
+    /// Maximum memory of all unfinished heads and trailers above 8 KiB, and of running requests whose head is above
+    /// 64 KiB (HTTP/2 and HTTP/3: 8 KiB), in bytes; further ones are rejected with 503.
     pub head_memory: u64,
+    /// Maximum memory of content of HTTP/2 and HTTP/3 that clients may send before it is read, in bytes, besides 64 KiB
+    /// of each connection. The connection that has the most waits first.
+    pub unread_memory: u64,
     /// Time to receive a head, from its first byte or from `accept`; then the connection is closed.
     pub header_timeout: Duration,
     /// Maximum time between two requests on a connection.
@@ -89,6 +92,7 @@ impl Default for ConnectionLimits {
             max_head: 1024 * 1024,
             both_lengths: false,
             head_memory: 64 * 1024 * 1024,
+            unread_memory: 64 * 1024 * 1024,
             header_timeout: Duration::from_secs(15),
             idle_timeout: Duration::from_secs(60),
             body_timeout: Duration::from_secs(60),

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, EXPECT};
@@ -10,6 +10,7 @@ use http::{HeaderMap, Request};
 use http_body::{Body, Frame, SizeHint};
 use landfall::service::RequestBodyError;
 
+use super::intake::Piece;
 use super::window::{ReceiveWindow, WindowUse};
 use super::{Exchange, ReceiveHalf};
 use crate::limits::timeouts::Phase;
@@ -18,14 +19,9 @@ type ContentFrame = Result<Frame<Bytes>, RequestBodyError>;
 
 /// The content of a request of HTTP/2 or HTTP/3.
 pub(crate) struct StreamContent {
-    /// `None` after the end.
-    half: Option<Box<dyn ReceiveHalf>>,
-    has_data_ended: bool,
-    window: WindowUse,
+    has_ended: bool,
     /// Polled before the request was passed on.
     first: Option<ContentFrame>,
-    /// Bytes of `Content-Length` that have not arrived.
-    missing: Option<u64>,
     /// The client waits for 100 (Continue).
     expects_continue: bool,
     exchange: Arc<Exchange>,
@@ -41,15 +37,13 @@ impl StreamContent {
         let has_ended = half.has_ended();
         if !has_ended {
             exchange.activity.enter(Phase::Body);
+            let window = WindowUse::new(window.clone());
+            exchange.begin_content(Box::new(half), window, content_length(head.headers()));
         }
-        let half: Box<dyn ReceiveHalf> = Box::new(half);
         let expectation = head.headers().get(EXPECT).map(|value| value.as_bytes());
         Self {
-            half: Some(half).filter(|_| !has_ended),
-            has_data_ended: false,
-            window: WindowUse::new(window.clone()),
+            has_ended,
             first: None,
-            missing: content_length(head.headers()),
             expects_continue: expectation
                 .is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue")),
             exchange,
@@ -69,48 +63,20 @@ impl StreamContent {
     }
 
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<ContentFrame>> {
-        let Some(mut half) = self.half.take() else {
+        if self.has_ended {
             return Poll::Ready(None);
-        };
-        let frame = self.poll_half(cx, &mut *half).map(Result::transpose);
-        let is_last = match &frame {
-            Poll::Pending => false,
-            Poll::Ready(Some(Ok(frame))) => frame.is_trailers() || half.has_ended(),
-            Poll::Ready(_) => true,
-        };
+        }
+        let (piece, is_last) = self.exchange.poll_content(cx);
         if is_last {
-            self.window.restore();
+            self.has_ended = true;
             self.exchange.end_content();
-        } else {
-            self.half = Some(half);
         }
-        frame
-    }
-
-    fn poll_half(
-        &mut self,
-        cx: &mut Context<'_>,
-        half: &mut dyn ReceiveHalf,
-    ) -> Poll<Result<Option<Frame<Bytes>>, RequestBodyError>> {
-        if !self.has_data_ended {
-            if let Some(data) = ready!(half.poll_data(cx))? {
-                let len = data.len() as u64;
-                if let Some(missing) = &mut self.missing {
-                    // The content may be longer than its `Content-Length`.
-                    let less = missing.checked_sub(len);
-                    *missing = less.ok_or(RequestBodyError::Malformed)?;
-                }
-                self.window.receive(len);
-                self.exchange.activity.add_read(data.len());
-                return Poll::Ready(Ok(Some(Frame::data(data))));
-            }
-            self.has_data_ended = true;
-            if self.missing.is_some_and(|missing| missing > 0) {
-                return Poll::Ready(Err(RequestBodyError::UnexpectedEnd));
-            }
-        }
-        let trailers = ready!(half.poll_trailers(cx))?;
-        Poll::Ready(Ok(trailers.map(Frame::trailers)))
+        piece.map(|piece| match piece {
+            Piece::Data(data) => Some(Ok(Frame::data(data))),
+            Piece::End(end) => end
+                .map(|trailers| trailers.map(Frame::trailers))
+                .transpose(),
+        })
     }
 }
 
@@ -122,13 +88,13 @@ impl Body for StreamContent {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Some(first));
         }
-        if self.half.is_some()
+        if !self.has_ended
             && let Some(error) = self.exchange.stopped(cx)
         {
             return Poll::Ready(Some(Err(error)));
         }
         let frame = self.poll_rest(cx);
-        if self.half.is_some() {
+        if !self.has_ended {
             self.exchange.set_reading(frame.is_pending());
         }
         if std::mem::take(&mut self.expects_continue) && frame.is_pending() {
@@ -138,16 +104,16 @@ impl Body for StreamContent {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.half.is_none() && self.first.is_none()
+        self.has_ended && self.first.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
         let first = self.first.as_ref().and_then(|first| first.as_ref().ok());
         let first = first.and_then(Frame::data_ref).map_or(0, Bytes::len) as u64;
-        match (&self.half, self.missing) {
-            (None, _) => SizeHint::with_exact(first),
-            (Some(_), Some(missing)) => SizeHint::with_exact(first + missing),
-            (Some(_), None) => SizeHint::default(),
+        match (self.has_ended, self.exchange.content_left()) {
+            (true, _) => SizeHint::with_exact(first),
+            (false, Some(left)) => SizeHint::with_exact(first + left),
+            (false, None) => SizeHint::default(),
         }
     }
 }
@@ -155,8 +121,8 @@ impl Body for StreamContent {
 /// The rest is refused after the response (RFC 9113 section 8.1, RFC 9114 section 4.1).
 impl Drop for StreamContent {
     fn drop(&mut self) {
-        if let Some(half) = self.half.take() {
-            self.exchange.abandon(half, self.missing);
+        if !self.has_ended {
+            self.exchange.abandon();
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Response;
@@ -12,6 +12,8 @@ use parking_lot::Mutex;
 use tokio::time::timeout;
 
 use super::ReceiveHalf;
+use super::intake::{Intake, Piece};
+use super::window::WindowUse;
 use crate::connection::MAX_DISCARDED_REST;
 use crate::interim::InterimQueue;
 use crate::limits::timeouts::{ConnectionActivity, Phase, READING, ServerShared};
@@ -25,10 +27,10 @@ pub(crate) struct Exchange {
     state: Mutex<ExchangeState>,
 }
 
-#[derive(Default)]
 struct ExchangeState {
-    /// The rest of the content, which the service does not read.
-    unread: Option<Box<dyn ReceiveHalf>>,
+    intake: Intake,
+    /// The task of the stream polls its service.
+    is_in_turn: bool,
     interim: InterimQueue,
 }
 
@@ -48,11 +50,69 @@ impl InterimSender for Exchange {
 
 impl Exchange {
     pub(super) fn new(server: &Arc<ServerShared>) -> Self {
+        let activity = server.track_new(Phase::Handling, false);
+        let state = ExchangeState {
+            intake: Intake::new(server, &activity),
+            is_in_turn: false,
+            interim: InterimQueue::default(),
+        };
         Self {
             server: server.clone(),
-            activity: server.track_new(Phase::Handling, false),
-            state: Mutex::default(),
+            activity,
+            state: Mutex::new(state),
         }
+    }
+
+    /// `length` is that of the content, if it is known.
+    pub(super) fn begin_content(
+        &self,
+        half: Box<dyn ReceiveHalf>,
+        window: WindowUse,
+        length: Option<u64>,
+    ) {
+        self.state.lock().intake.begin(half, window, length);
+    }
+
+    /// Returns the next piece of the content, and whether it is the last one.
+    pub(super) fn poll_content(&self, cx: &mut Context<'_>) -> (Poll<Piece>, bool) {
+        let mut state = self.state.lock();
+        let piece = state.intake.poll_next(cx);
+        let is_finished = state.intake.is_finished;
+        if piece.is_ready() && !is_finished && !state.is_in_turn {
+            // It holds what comes until the service reads on.
+            self.activity.waker.wake();
+        }
+        (piece, is_finished)
+    }
+
+    pub(super) fn content_left(&self) -> Option<u64> {
+        self.state.lock().intake.left()
+    }
+
+    /// Polls the service, and holds the content that has arrived if the service does not wait for it.
+    pub(super) fn in_turn<T>(
+        &self,
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        let mut state = self.state.lock();
+        state.is_in_turn = true;
+        // It may no longer wait.
+        state.intake.is_awaited = false;
+        drop(state);
+        let polled = poll(cx);
+        let mut state = self.state.lock();
+        state.is_in_turn = false;
+        if polled.is_pending() && state.intake.hold(cx) {
+            self.activity.reader.wake();
+        }
+        polled
+    }
+
+    /// The client has left, or cancelled the request.
+    pub(super) fn leave(&self) {
+        self.state.lock().intake.leave();
+        self.activity.reader.wake();
     }
 
     /// Why the content cannot be read on: its connection must not fail with an error of one of its streams.
@@ -71,15 +131,10 @@ impl Exchange {
         self.activity.enter(Phase::Handling);
     }
 
-    /// Leaves the rest of the content, whose length is `rest` if it is known.
-    pub(super) fn abandon(&self, receiving: Box<dyn ReceiveHalf>, rest: Option<u64>) {
+    /// Leaves the rest of the content.
+    pub(super) fn abandon(&self) {
         self.end_content();
-        let is_long = rest.is_some_and(|rest| rest > MAX_DISCARDED_REST);
-        let unread = match is_long {
-            true => receiving.ignore(),
-            false => Some(receiving),
-        };
-        self.state.lock().unread = unread;
+        self.state.lock().intake.abandon(MAX_DISCARDED_REST);
     }
 
     /// Sends a 100 (Continue), unless the response comes first.
@@ -109,21 +164,13 @@ impl Exchange {
     /// After the response. The end of a stream may come only now, and some clients take a refusal for a failure
     /// of the request: a small rest is discarded.
     pub(super) async fn refuse_rest(&self) {
-        let Some(mut receiving) = self.state.lock().unread.take() else {
+        if !self.state.lock().intake.has_rest() {
             return;
-        };
+        }
         let mut left = MAX_DISCARDED_REST;
-        let discard = poll_fn(|cx| {
-            while let Ok(Some(data)) = ready!(receiving.poll_data(cx)) {
-                match left.checked_sub(data.len() as u64) {
-                    Some(less) => left = less,
-                    None => return Poll::Ready(false),
-                }
-            }
-            Poll::Ready(true)
-        });
+        let discard = poll_fn(|cx| self.state.lock().intake.poll_discard(cx, &mut left));
         if !matches!(timeout(DISCARD_TIME, discard).await, Ok(true)) {
-            receiving.refuse();
+            self.state.lock().intake.refuse();
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod content;
 mod exchange;
+mod intake;
 pub(super) mod response;
 pub(super) mod task;
 pub(super) mod window;
@@ -31,6 +32,12 @@ pub(super) trait ReceiveHalf: Send + 'static {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<HeaderMap>, RequestBodyError>>;
+
+    /// Returns bytes that were polled to the window of the client.
+    fn release(&mut self, len: usize);
+
+    /// Returns whether polled bytes leave the window of the client until they are released.
+    fn keeps_window(&self) -> bool;
 
     /// Returns whether it is known that nothing follows.
     fn has_ended(&self) -> bool;
@@ -74,8 +81,9 @@ pub(super) trait SendHalf: Send + Sized {
         trailers: HeaderMap,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// Ready when the client does not want the rest of the response, if that is noticed without sending.
-    fn poll_cancelled(&mut self, cx: &mut Context<'_>) -> Poll<Self::Error>;
+    /// Ready when the client does not want the response, or the rest of it, or its connection has ended, if that is
+    /// noticed without sending.
+    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
     /// Ends it, such that the response does not look complete.
     fn cut(&mut self);

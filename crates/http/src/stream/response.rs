@@ -34,7 +34,7 @@ const CONNECTION_FIELDS: [HeaderName; 6] = [
 pub(crate) fn respond<S: HttpService, T: SendHalf>(
     head: Request<()>,
     content: StreamContent,
-    mut sending: T,
+    sending: T,
     service: &ConnectionService<S>,
     peer: Peer,
 ) -> impl Future<Output = ()> + Send + use<S, T> {
@@ -47,16 +47,17 @@ pub(crate) fn respond<S: HttpService, T: SendHalf>(
     let (mut response, permit) = service.start(head, content, peer, rejection);
     async move {
         let called = poll_fn(|cx| {
-            let response = ready!(response.poll(cx));
+            let response = ready!(exchange.in_turn(cx, |cx| response.poll(cx)));
             exchange.close();
             task::set_writing(true);
             Poll::Ready(response)
         });
-        let interim = send_interim_responses(&exchange, &mut sending);
-        let (mut response, sent) = tokio::join!(called, interim);
-        if let Err(error) = sent {
-            return tracing::debug!(%error, "stream ended");
-        }
+        let interim = send_interim_responses(&exchange, sending);
+        // First the service, so that it takes what has arrived from a client that leaves.
+        let (mut response, sending) = tokio::join!(biased; called, interim);
+        let Some(sending) = sending else {
+            return;
+        };
         shared.add_tls_fields(response.headers_mut());
         let mut sending = CutUnlessFinished {
             half: sending,
@@ -73,18 +74,31 @@ pub(crate) fn respond<S: HttpService, T: SendHalf>(
     }
 }
 
-/// Sends interim responses until the response is ready. After an error the service need not stop: the client may
-/// still resume.
-async fn send_interim_responses<T: SendHalf>(
-    exchange: &Exchange,
-    sending: &mut T,
-) -> Result<(), T::Error> {
+/// Sends interim responses until the response is ready. Returns the half then, and drops it when the client has left or
+/// takes none: the service need not stop, because the client may still resume.
+async fn send_interim_responses<T: SendHalf>(exchange: &Exchange, mut sending: T) -> Option<T> {
     loop {
-        let next = poll_fn(|_| exchange.poll_interim(sending.can_send_interim()));
-        let Some(response) = next.await else {
-            return Ok(());
+        let next = poll_fn(|cx| {
+            let next = exchange.poll_interim(sending.can_send_interim());
+            match next {
+                Poll::Pending => sending.poll_left(cx).map(|()| Err(())),
+                Poll::Ready(next) => Poll::Ready(Ok(next)),
+            }
+        });
+        let sent = match next.await {
+            Ok(None) => return Some(sending),
+            Ok(Some(response)) => sending.send_interim(response).await,
+            Err(()) => {
+                tracing::debug!("the client has left");
+                exchange.leave();
+                return None;
+            }
         };
-        sending.send_interim(response).await?;
+        if let Err(error) = sent {
+            tracing::debug!(%error, "stream ended");
+            exchange.leave();
+            return None;
+        }
     }
 }
 
@@ -117,15 +131,19 @@ async fn send_response<T: SendHalf, B: ResponseBody>(
     sending.send_head(head, is_end).await?;
     while !is_end {
         let next = poll_fn(|cx| {
-            if let Poll::Ready(error) = sending.poll_cancelled(cx) {
-                return Poll::Ready(Err(error));
+            if sending.poll_left(cx).is_ready() {
+                return Poll::Ready(Err(()));
             }
             let frame = Pin::new(&mut body).poll_frame(cx);
             // Polled again when the client's window has space.
             task::set_writing(frame.is_ready());
             frame.map(Ok)
         });
-        let frame = match next.await? {
+        let Ok(next) = next.await else {
+            tracing::debug!("the client has left");
+            return Ok(false);
+        };
+        let frame = match next {
             Some(Ok(frame)) => frame,
             Some(Err(error)) => {
                 tracing::debug!(%error, "response ended");

@@ -170,43 +170,6 @@ async fn interim_responses_wait_for_the_client() {
     http2.server.stop().await;
 }
 
-/// Unread content is limited by the window of its stream, and that of all streams by the window of the connection.
-#[tokio::test]
-async fn unread_content_is_limited() {
-    const STREAM: usize = 1 << 20;
-    let http2 = Http2Server::start(false, |_| {});
-    let mut client = http2.connect().await;
-    let settings = client.next(SETTINGS).await;
-    assert_eq!(settings.setting(4), Some(STREAM as u32));
-    let update = client.next(WINDOW_UPDATE).await;
-    assert_eq!((update.stream, update.number()), (0, (2 << 20) - 65_535));
-    for stream in [1, 3] {
-        client
-            .send(HEADERS, END_HEADERS, stream, &head("/late/700"))
-            .await;
-        for _ in 0..STREAM / 16_384 {
-            client.send(DATA, 0, stream, &[1; 16_384]).await;
-        }
-    }
-    let frames = client.frames_within(Duration::from_millis(300)).await;
-    let is_more = |kind| [WINDOW_UPDATE, GOAWAY, RST_STREAM].contains(&kind);
-    assert!(
-        !frames.iter().any(|frame| is_more(frame.kind)),
-        "{frames:?}"
-    );
-    // After the responses, the connection continues.
-    client.send(HEADERS, WHOLE, 5, &head("/")).await;
-    while client.next(DATA).await.payload != b"hello" {}
-    let frames = client.frames_within(Duration::from_millis(600)).await;
-    let updates = frames.iter().filter(|frame| frame.kind == WINDOW_UPDATE);
-    assert!(
-        updates.map(|frame| frame.number()).sum::<u32>() > 0,
-        "{frames:?}"
-    );
-    drop(client);
-    http2.server.stop().await;
-}
-
 /// A service that is slow to reject uploads does not stop the other requests of a connection.
 #[tokio::test]
 async fn a_long_rest_is_discarded_while_the_service_runs() {
@@ -218,9 +181,11 @@ async fn a_long_rest_is_discarded_while_the_service_runs() {
     }
     http2.server.until_requests(2).await;
     for stream in [1, 3] {
-        for _ in 0..64 {
+        for _ in 0..4 {
             client.send(DATA, 0, stream, &[1; 16_384]).await;
         }
+        // The window of the connection does not end.
+        while client.next(WINDOW_UPDATE).await.stream != 0 {}
     }
     client.send(HEADERS, END_HEADERS, 5, &head("/sink")).await;
     client.send(DATA, END_STREAM, 5, b"hello").await;
@@ -259,7 +224,7 @@ async fn a_long_fast_body_has_a_large_window() {
     let http2 = Http2Server::start(false, |limits| limits.large_reads = 1);
     let mut client = http2.connect().await;
     client.send(HEADERS, END_HEADERS, 1, &head("/sink")).await;
-    let initial = 1 << 20;
+    let initial = 64 << 10;
     let mut windows = Windows {
         left: [65_535, initial],
         initial,
@@ -284,7 +249,7 @@ async fn a_long_fast_body_has_a_large_window() {
         }
     };
     assert_eq!(text, format!("{sent} complete"));
-    while windows.initial != initial {
+    while windows.initial != 1 << 20 {
         windows.receive(&client.frame().await.unwrap());
     }
     client.send(HEADERS, WHOLE, 3, &head("/")).await;

@@ -31,3 +31,4 @@ mod stalled;
 mod timers;
 mod tls;
 mod tls_handshakes;
+mod unread;

@@ -373,6 +373,7 @@ fn net_limits(settings: &Settings) -> ConnectionLimits {
     limits.write_timeout = network * 2;
     limits.min_rate = settings.limits.min_rate.unwrap_or_default();
     limits.rate_window = network;
+    limits.unread_memory = settings.limits.max_buffered_bytes / 4;
     limits.http2 = settings.listen.h2c;
     limits.hsts = settings.tls.hsts.map(tls::hsts);
     if !settings.uses_directory() {

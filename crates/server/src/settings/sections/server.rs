@@ -326,6 +326,7 @@ group! {
     max_buffered_bytes: u64 = |v| value::size_within(v, 1 << 20, u64::MAX),
         "max-buffered-bytes", Size, "256MiB"
         => "Memory for bytes that wait to be stored, for all uploads together; at least 1MiB. When \
-            it is full, clients are slowed down (backpressure). With a bucket, as much again is for parts; it limits \
-            uploads to 5,000 times this size.";
+            it is full, clients are slowed down (backpressure). A quarter as much again is for content of HTTP/2 and \
+            HTTP/3 that nobody has read yet. With a bucket, as much again is for parts; it limits uploads to 5,000 \
+            times this size.";
 }
