@@ -79,9 +79,24 @@ fn is_json(headers: &HeaderMap) -> bool {
     matches!(&*kind, "application/json" | "text/json") || kind.ends_with("+json")
 }
 
+/// Returns whether a response is an HTML page or an XML document, which servers and proxies send by themselves.
+///
+/// PHP gives the type of HTML to plain text, too, so the content decides, unless it is encoded.
+#[cfg(feature = "http")]
+pub(crate) fn is_page(headers: &HeaderMap, body: &[u8]) -> bool {
+    match require_identity(headers) {
+        Ok(()) => is_markup(without_mark(body.trim_ascii_start()).trim_ascii_start()),
+        Err(_) => matches!(&*media_type(headers), "text/html" | "application/xhtml+xml"),
+    }
+}
+
+fn is_markup(text: &[u8]) -> bool {
+    text.first() == Some(&b'<')
+}
+
 /// Pages, compressed data, UTF-16 and JSON after a warning are not plain text.
 fn is_plain_text(text: &[u8]) -> bool {
     let is_excluded =
         |byte: &u8| *byte == b'{' || byte.is_ascii_control() && !byte.is_ascii_whitespace();
-    text.first() != Some(&b'<') && !text.iter().any(is_excluded)
+    !is_markup(text) && !text.iter().any(is_excluded)
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::{
     DeliveryError, HookName, HookResponse, UnknownResponse, media_type, require_identity,
-    response_json,
+    response_json, response_json::is_page,
 };
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -22,9 +22,11 @@ pub(super) struct RawResponse {
     pub(super) body: Body,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct ResponseClassifier {
     pub(super) format: Format,
+    /// The endpoint's URL for the log, without secrets.
+    pub(super) endpoint: String,
     pub(super) limit: usize,
     pub(super) stop_code: Option<u16>,
     /// A 4xx to `pre-finish` does not remove the upload.
@@ -45,8 +47,10 @@ impl ResponseClassifier {
             });
         }
         let response = match self.format {
-            Format::V2 => self.version_2(raw).map_err(DeliveryError::client_visible),
-            Format::V1 => Self::version_1(hook, raw),
+            Format::V2 => self
+                .version_2(hook, raw)
+                .map_err(DeliveryError::client_visible),
+            Format::V1 => self.version_1(hook, raw),
             Format::Auto => self.auto(hook, raw),
         };
         let may_stop = hook.is_blocking() || hook == HookName::PostReceive;
@@ -60,9 +64,14 @@ impl ResponseClassifier {
         }
     }
 
-    fn version_2(&self, raw: &RawResponse) -> Result<HookResponse, DeliveryError> {
+    fn version_2(&self, hook: HookName, raw: &RawResponse) -> Result<HookResponse, DeliveryError> {
         if !raw.status.is_success() {
-            return Err(unexpected(raw));
+            let mut failure = unexpected(raw);
+            if hook.is_blocking() && is_from_elsewhere(raw) {
+                // The client gets tusd's text alone.
+                failure.source = Some(self.not_a_hook(hook, raw).into());
+            }
+            return Err(failure);
         }
         if !raw.body.is_complete {
             return Err(self.too_large());
@@ -76,7 +85,7 @@ impl ResponseClassifier {
         parse_response(&raw.body.bytes).map_err(|error| unparsable(error, raw))
     }
 
-    fn version_1(hook: HookName, raw: &RawResponse) -> Result<HookResponse, DeliveryError> {
+    fn version_1(&self, hook: HookName, raw: &RawResponse) -> Result<HookResponse, DeliveryError> {
         let status = raw.status;
         if redirect_location(status, &raw.headers).is_some() {
             return Err(unexpected(raw));
@@ -86,6 +95,9 @@ impl ResponseClassifier {
         }
         if !hook.is_blocking() {
             return progress_or_failure(hook, raw);
+        }
+        if status.is_client_error() && is_page(&raw.headers, &raw.body.bytes) {
+            return Err(self.not_a_hook(hook, raw));
         }
         let mut body = raw.body.bytes.to_vec();
         body.push(b'\n');
@@ -115,17 +127,22 @@ impl ResponseClassifier {
         if !is_permanent(status) && status != StatusCode::TOO_MANY_REQUESTS {
             return Err(unexpected(raw));
         }
-        Ok(self.rejection(hook, raw))
+        self.rejection(hook, raw)
     }
 
     /// Converts a 4xx to a rejection. A version 2 response in the body applies.
     ///
-    /// Otherwise the client gets the status, the body and, if harmless, its Content-Type.
-    fn rejection(&self, hook: HookName, raw: &RawResponse) -> HookResponse {
-        let mut response = explicit_rejection(hook, raw).unwrap_or_else(|| HookResponse {
-            client_response: plain_reply(raw),
-            ..HookResponse::default()
-        });
+    /// Otherwise the client gets the status, the body and, if harmless, its Content-Type. A server that has no such
+    /// route, or a proxy, has decided nothing.
+    fn rejection(&self, hook: HookName, raw: &RawResponse) -> Result<HookResponse, DeliveryError> {
+        let mut response = match explicit_rejection(hook, raw) {
+            Some(response) => response,
+            None if is_from_elsewhere(raw) => return Err(self.not_a_hook(hook, raw)),
+            None => HookResponse {
+                client_response: plain_reply(raw),
+                ..HookResponse::default()
+            },
+        };
         response.client_response.status.get_or_insert(raw.status);
         match hook {
             HookName::PreTerminate => response.reject_termination = true,
@@ -135,16 +152,38 @@ impl ResponseClassifier {
             HookName::PreFinish
                 if !response.reject_upload
                     && (self.keeps_uploads
-                        || matches!(
-                            raw.status.as_u16(),
-                            401 | 404 | 405 | 407 | 413..=415 | 429 | 431
-                        )) =>
+                        || matches!(raw.status.as_u16(), 401 | 407 | 413..=415 | 429 | 431)) =>
             {
                 response.failed = true;
             }
             _ => response.reject_upload = true,
         }
-        response
+        Ok(response)
+    }
+
+    /// Returns the error for a 4xx that a server sends by itself, such as at a wrong address.
+    fn not_a_hook(&self, hook: HookName, raw: &RawResponse) -> DeliveryError {
+        let (endpoint, status) = (&self.endpoint, raw.status.as_u16());
+        let kind = match text_of(raw.headers.get(header::CONTENT_TYPE)) {
+            "" => "no Content-Type".to_owned(),
+            kind => format!("the Content-Type {kind:?}"),
+        };
+        let field = match hook {
+            HookName::PreTerminate => "RejectTermination",
+            HookName::PreAccess => "RejectAccess",
+            _ => "RejectUpload",
+        };
+        let remedy = match self.format {
+            Format::V1 => "plain text".to_owned(),
+            Format::V2 => format!("200, JSON and {field}"),
+            Format::Auto => format!("JSON and {field}"),
+        };
+        let text = format!(
+            "{endpoint} responded to {hook} with {status} and {kind}, which is not the answer of a hook: check that \
+             --hooks-http is the address of the hook, that it accepts POST requests, and that no proxy or sign-in page \
+             is in between; to deny with {status}, respond with {remedy}"
+        );
+        DeliveryError::new(text).permanent(true)
     }
 
     fn too_large(&self) -> DeliveryError {
@@ -152,6 +191,14 @@ impl ResponseClassifier {
         let text = format!("hook response exceeded maximum size of {limit} bytes");
         DeliveryError::new(text)
     }
+}
+
+/// Returns whether a server that has no such route, or a proxy, gives this response by itself.
+fn is_from_elsewhere(raw: &RawResponse) -> bool {
+    matches!(
+        raw.status,
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED
+    ) || raw.status.is_client_error() && is_page(&raw.headers, &raw.body.bytes)
 }
 
 /// Ignores a 4xx to progress, which is sent again soon; everything else is a failure.

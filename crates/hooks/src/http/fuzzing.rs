@@ -19,6 +19,7 @@ pub fn response(
 ) -> Result<HookResponse, DeliveryError> {
     let classifier = ResponseClassifier {
         format,
+        endpoint: String::new(),
         limit: 4096,
         stop_code: Some(418),
         keeps_uploads: false,

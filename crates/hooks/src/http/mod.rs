@@ -31,6 +31,7 @@ use crate::{
 
 pub use self::settings::{HttpSettings, Secret};
 pub use landfall_net::Proxies;
+use landfall_net::redacted_url;
 
 /// Maximum response size in [`Format::V1`], which has no setting for it.
 const V1_MAX_RESPONSE_BYTES: usize = 1 << 20;
@@ -51,11 +52,12 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 /// - [`Format::Auto`]: 2xx with an empty body or plain text allows; JSON is parsed as a version 2
 ///   response, and everything else is a failure ([`response_json`](crate::response_json)).
 ///   4xx rejects, and the client gets the status and body; a version 2 response with `RejectUpload` in
-///   the body applies instead. 408 and 425 are failures.
+///   the body applies instead. 408 and 425 are failures, and without such a response also 404, 405 and any
+///   4xx with an HTML page, which a wrong address gives.
 /// - [`Format::V2`]: 2xx with a JSON object and its Content-Type is the response, everything else
 ///   is a failure. For events other than progress, any 2xx is enough.
 /// - [`Format::V1`]: a status below 400 allows, whatever the body. The client of a blocking hook
-///   gets any other response.
+///   gets any other response, except that a 4xx with an HTML page is a failure.
 ///
 /// Blocking hooks and progress are retried after a 5xx response or a connection error. Other events
 /// are sent once, since the outbox retries them.
@@ -128,6 +130,7 @@ impl Http {
             forward: forwarded(&settings.forward_headers)?,
             classifier: ResponseClassifier {
                 format: settings.format,
+                endpoint: redacted_url(settings.url.as_str().trim()),
                 limit: match settings.format {
                     Format::V1 => V1_MAX_RESPONSE_BYTES,
                     Format::V2 | Format::Auto => settings.size_limit,

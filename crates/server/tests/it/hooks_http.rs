@@ -36,3 +36,35 @@ fn all_transports_are_used_with_their_own_events() {
         assert!(page.contains(sample), "{sample}");
     }
 }
+
+/// The client would take the page for an answer about its upload.
+#[test]
+fn a_wrong_address_is_a_failed_hook() {
+    let other = Landfall::start(&[]);
+    let address = other.address();
+    for (event, path) in [
+        ("pre-create", "/hooks?key=hunter2"),
+        ("pre-access", "/files/"),
+    ] {
+        let url = format!("http://user:hunter2@{address}{path}");
+        let server = Landfall::start(&["-hooks-http", &url, "-hooks-enabled-events", event]);
+        let answer = server
+            .client()
+            .ask(Request::post().with("Upload-Length", 5));
+        answer.refuses(500, "ERR_INTERNAL_SERVER_ERROR");
+        let line = server.says("event=HookInvocationError");
+        let shown = format!("http://user:***@{address}");
+        for part in ["level=ERROR", event, &shown, "--hooks-http", "Content-Type"] {
+            assert!(line.contains(part), "{line}");
+        }
+        assert!(!server.log().contains("hunter2"), "{line}");
+    }
+    let allowing = [
+        "-hooks-http",
+        &format!("http://{address}/hooks"),
+        "-hooks-enabled-events=pre-create",
+        "-hooks-failure-mode=allow",
+    ];
+    let server = Landfall::start(&allowing);
+    server.client().create(5);
+}

@@ -18,6 +18,7 @@ fn raw(status: u16, kind: &str, body: &str) -> RawResponse {
 fn classifier(format: Format) -> ResponseClassifier {
     ResponseClassifier {
         format,
+        endpoint: "http://127.0.0.1:9000/hooks".to_owned(),
         limit: 5120,
         stop_code: Some(418),
         keeps_uploads: false,
@@ -108,12 +109,18 @@ fn v1_uses_the_status_alone() {
         let response = classify(HookName::PreCreate, status, r#"{"RejectUpload":true}"#).unwrap();
         assert_eq!(response, HookResponse::default());
     }
-    for status in [400, 403, 500, 503] {
-        let response = classify(HookName::PreFinish, status, "<b>no</b>").unwrap();
+    for (status, body) in [
+        (400, "no"),
+        (403, r#"{"reason":"no"}"#),
+        (404, "no such project"),
+        (500, "<b>no</b>"),
+        (503, "no"),
+    ] {
+        let response = classify(HookName::PreFinish, status, body).unwrap();
         assert_eq!(rejections(&response), [false, false, false, true]);
         assert_eq!(
             response.client_response,
-            ClientResponse::text(status, "<b>no</b>\n")
+            ClientResponse::text(status, format!("{body}\n"))
         );
     }
     for hook in [HookName::PostFinish, HookName::PostCreate] {
@@ -144,13 +151,9 @@ fn login_page_is_a_failure() {
     raw.headers
         .insert(header::LOCATION, "/login".parse().unwrap());
     for format in [Format::V1, Format::V2, Format::Auto] {
-        let classifier = ResponseClassifier {
-            format,
-            limit: 5120,
-            stop_code: None,
-            keeps_uploads: false,
-        };
-        let failure = classifier.classify(HookName::PreCreate, &raw).unwrap_err();
+        let failure = classifier(format)
+            .classify(HookName::PreCreate, &raw)
+            .unwrap_err();
         assert!(
             failure.message.contains("--hooks-http-redirects"),
             "{failure}"
@@ -387,9 +390,97 @@ fn auto_parses_a_v2_rejection_in_a_4xx() {
     assert_eq!(response.client_response.body.unwrap(), "no");
 }
 
+const PAGE: &str = "<!DOCTYPE html>\n<html><title>404 Not Found</title></html>";
+
+/// A wrong address, a framework without such a route, a proxy or a sign-in page: it decides nothing, and its page does
+/// not reach the client, which would take it for an answer about its upload.
+#[test]
+fn answers_that_no_hook_gives_are_failures() {
+    use HookName::{PreAccess, PreCreate, PreFinish, PreGrant, PreTerminate};
+    let html = "text/html; charset=utf-8";
+    for (hook, field) in [
+        (PreCreate, "RejectUpload"),
+        (PreAccess, "RejectAccess"),
+        (PreFinish, "RejectUpload"),
+        (PreTerminate, "RejectTermination"),
+        (PreGrant, "RejectUpload"),
+    ] {
+        for (format, status, kind, body) in [
+            (Format::Auto, 404, html, PAGE),
+            (Format::Auto, 404, "text/plain", "404 page not found\n"),
+            (Format::Auto, 404, JSON, r#"{"detail":"Not Found"}"#),
+            (Format::Auto, 404, "", ""),
+            (
+                Format::Auto,
+                405,
+                JSON,
+                r#"{"detail":"Method Not Allowed"}"#,
+            ),
+            (Format::Auto, 400, html, PAGE),
+            (Format::Auto, 401, html, PAGE),
+            (
+                Format::Auto,
+                403,
+                html,
+                "\u{feff}\r\n<html>Forbidden</html>",
+            ),
+            (
+                Format::Auto,
+                403,
+                "application/xml",
+                "<?xml version=\"1.0\"?><Error/>",
+            ),
+            (Format::Auto, 429, html, PAGE),
+            (Format::V1, 404, html, PAGE),
+            (Format::V1, 403, "", PAGE),
+            (Format::V2, 404, html, PAGE),
+        ] {
+            let failure = classify(format, hook, (status, kind, body)).unwrap_err();
+            let shown = crate::error_chain(&failure);
+            let kind = match kind {
+                "" => "no Content-Type".to_owned(),
+                kind => format!("the Content-Type {kind:?}"),
+            };
+            let found =
+                format!("http://127.0.0.1:9000/hooks responded to {hook} with {status} and {kind}");
+            assert!(shown.contains(&found), "{shown}");
+            assert!(shown.contains("--hooks-http"), "{shown}");
+            assert_eq!(shown.contains(field), format != Format::V1, "{shown}");
+            assert_eq!(failure.client_visible, format == Format::V2);
+            assert!(!failure.message.contains("DOCTYPE") || format == Format::V2);
+        }
+        // The application says so itself.
+        let sent = format!(r#"{{"{field}":true,"HTTPResponse":{{"StatusCode":404,"Body":"no"}}}}"#);
+        for status in [200, 404, 405, 422] {
+            let response = classify(Format::Auto, hook, (status, JSON, &sent)).unwrap();
+            assert_eq!(
+                response.client_response.status.unwrap(),
+                404,
+                "{hook} {status}"
+            );
+            assert!(
+                rejections(&response)[..3].contains(&true),
+                "{hook} {status}"
+            );
+        }
+    }
+    // PHP gives plain text the type of HTML.
+    let response = classify(Format::Auto, PreCreate, (403, html, "no")).unwrap();
+    assert!(response.reject_upload);
+    // A compressed page.
+    let mut packed = raw(403, html, "");
+    packed.body.bytes = Bytes::from_static(GZIP);
+    packed
+        .headers
+        .insert(header::CONTENT_ENCODING, "gzip".parse().unwrap());
+    for format in [Format::Auto, Format::V1] {
+        assert!(classifier(format).classify(PreCreate, &packed).is_err());
+    }
+}
+
 #[test]
 fn ambiguous_statuses_do_not_remove_an_upload() {
-    for status in [401, 404, 405, 407, 413, 414, 415, 431] {
+    for status in [401, 407, 413, 414, 415, 431] {
         let sent = (status, "text/plain", "not here");
         let response = classify(Format::Auto, HookName::PreFinish, sent).unwrap();
         assert_eq!(
@@ -413,12 +504,10 @@ fn ambiguous_statuses_do_not_remove_an_upload() {
 #[test]
 fn no_status_removes_an_upload_that_is_kept() {
     let classifier = ResponseClassifier {
-        format: Format::Auto,
-        limit: 5120,
-        stop_code: None,
         keeps_uploads: true,
+        ..classifier(Format::Auto)
     };
-    for status in [400, 401, 403, 404, 422] {
+    for status in [400, 401, 403, 410, 422] {
         let raw = raw(status, "text/plain", "no");
         let response = classifier.classify(HookName::PreFinish, &raw).unwrap();
         assert!(response.failed && !response.reject_upload, "{status}");
@@ -440,12 +529,7 @@ fn auto_honors_retry_after() {
         let mut raw = raw(status, "", "later");
         raw.headers
             .insert(header::RETRY_AFTER, "7".parse().unwrap());
-        let classifier = ResponseClassifier {
-            format: Format::Auto,
-            limit: 5120,
-            stop_code: None,
-            keeps_uploads: false,
-        };
+        let classifier = classifier(Format::Auto);
         let failure = classifier.classify(HookName::PreCreate, &raw).unwrap_err();
         assert_eq!(failure.retry_after, Some(Duration::from_secs(7)));
         let tomorrow = SystemTime::now() + Duration::from_secs(86_400);
@@ -505,10 +589,8 @@ fn bodies_above_the_limit() {
     raw.body.is_complete = false;
     let classify = |format, raw: &RawResponse| {
         let classifier = ResponseClassifier {
-            format,
             limit: 2,
-            stop_code: None,
-            keeps_uploads: false,
+            ..classifier(format)
         };
         classifier.classify(HookName::PreCreate, raw)
     };
