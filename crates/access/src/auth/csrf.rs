@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, Method, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts};
 use url::Url;
 
 use super::{ExternalOrigin, SettingsError};
@@ -124,6 +124,18 @@ fn is_fetch(headers: &HeaderMap) -> bool {
     let essence = kind.split(';').next().unwrap_or_default().trim();
     essence.eq_ignore_ascii_case("application/json")
         || FETCH_HEADERS.iter().any(|name| headers.contains_key(name))
+        || headers
+            .get(header::AUTHORIZATION)
+            .is_some_and(|value| !is_sent_by_browsers(value))
+}
+
+/// Returns whether browsers repeat such an `Authorization` header automatically. Others come from scripts.
+pub(super) fn is_sent_by_browsers(authorization: &HeaderValue) -> bool {
+    let scheme = authorization.as_bytes().split(|byte| *byte == b' ').next();
+    let scheme = scheme.unwrap_or_default();
+    [&b"basic"[..], b"digest", b"negotiate", b"ntlm"]
+        .iter()
+        .any(|one| scheme.eq_ignore_ascii_case(one))
 }
 
 /// Parses an origin into the form that browsers send.
@@ -252,6 +264,15 @@ mod tests {
             (&[("x-requested-with", "XMLHttpRequest")], true),
             (&[("x-csrf-token", "a")], true),
             (&[("x-xsrf-token", "a")], true),
+            (&[("authorization", "Bearer a")], true),
+            (&[("authorization", "Basic YTpi")], false),
+            (
+                &[
+                    ("origin", "https://evil.example"),
+                    ("authorization", "Bearer a"),
+                ],
+                false,
+            ),
             (&[("referer", "http://up.example:8080/")], false),
         ];
         for (headers, admitted) in cases {

@@ -17,6 +17,7 @@ use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, SemaphorePermit
 use super::{
     AuthError, AuthMethod, ExternalOrigin, SettingsError, are_own,
     claims::{self, UniqueObject},
+    csrf::is_sent_by_browsers,
     failed_attempts::network,
     http_client::HttpClient,
 };
@@ -309,16 +310,12 @@ impl ForwardedCredentials {
         (forwarded.cookie.is_some() || forwarded.authorization.is_some()).then_some(forwarded)
     }
 
-    /// Returns whether browsers send these credentials automatically.
+    /// Returns whether the application may have recognized credentials that browsers send automatically.
+    ///
+    /// It does not say which ones it used, and may ignore an `Authorization` header next to a cookie.
     fn is_ambient(&self) -> bool {
-        let Some(authorization) = &self.authorization else {
-            return true;
-        };
-        let scheme = authorization.as_bytes().split(|byte| *byte == b' ').next();
-        let scheme = scheme.unwrap_or_default();
-        [&b"basic"[..], b"digest", b"negotiate", b"ntlm"]
-            .iter()
-            .any(|one| scheme.eq_ignore_ascii_case(one))
+        let mut authorization = self.authorization.iter();
+        self.cookie.is_some() || authorization.any(is_sent_by_browsers)
     }
 }
 

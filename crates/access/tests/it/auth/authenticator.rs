@@ -90,6 +90,13 @@ async fn foreign_pages_change_nothing() {
         assert!(who(method, &[cookie, ("x-xsrf-token", "1")]).await.is_ok());
         let script = ("authorization", "Bearer opaque");
         assert!(who(method, &[script, evil]).await.is_ok());
+        // Another header next to the cookie does not vouch for the page.
+        assert_eq!(
+            who(method, &[cookie, script, evil]).await,
+            Err(AuthError::CrossSite)
+        );
+        assert!(who(method, &[cookie, script, friend]).await.is_ok());
+        assert!(who(method, &[cookie, script]).await.is_ok());
     }
     assert!(who("GET", &[cookie, evil]).await.is_ok());
     assert!(there.asked() > 0);

@@ -130,7 +130,9 @@ async fn what_browsers_send_by_themselves_proves_no_intent() {
     for (headers, by_cookie) in [
         (&[("cookie", "a=1")][..], true),
         (&[("authorization", "Bearer opaque")], false),
-        (&[("authorization", "Token abc"), ("cookie", "a=1")], false),
+        // The application may have looked at the cookie alone.
+        (&[("authorization", "Token abc"), ("cookie", "a=1")], true),
+        (&[("authorization", "Bearer x"), ("cookie", "a=1")], true),
         (&[("authorization", "Basic YTpi")], true),
         (&[("authorization", "basic YTpi"), ("cookie", "a=1")], true),
         (&[("authorization", "Negotiate abc")], true),
