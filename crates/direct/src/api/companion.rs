@@ -160,6 +160,7 @@ pub(super) async fn sign(api: &Api, call: &mut Call) -> Result<Response, ApiErro
 pub(super) async fn sign_s3(api: &Api, call: &mut Call) -> Result<Response, ApiError> {
     let mut fields = api.object(call, MAX_BODY).await?;
     let sent = fields::sent_headers(&mut fields, false)?;
+    fields::check_compact_type(&fields)?;
     if api.direct().settings().bucket.s3().is_none() {
         let why =
             "the bucket is not in S3: use POST /api/sign, and send the headers of its response";

@@ -13,7 +13,6 @@ use crate::{OpenRequest, SentHeaders, TransferMode};
 
 /// Characters.
 const MAX_NAME_LEN: usize = 1024;
-const MAX_TYPE_LEN: usize = 255;
 const MAX_REQUEST_ID_LEN: usize = 255;
 const MAX_SIZE: u64 = i64::MAX.unsigned_abs();
 
@@ -136,13 +135,17 @@ pub(super) fn content_type(
     stated: Option<String>,
 ) -> Result<Option<String>, Problem> {
     let stated = stated.filter(|kind| !matches!(&**kind, "" | "null" | "undefined"));
-    match &stated {
-        Some(kind) if kind.len() > MAX_TYPE_LEN || MediaType::parse(kind).is_none() => {
-            let why = "characters, such as image/png";
-            let why = format!("the {field} must be a media type of at most {MAX_TYPE_LEN} {why}");
+    let Some(kind) = stated else {
+        return Ok(None);
+    };
+    match MediaType::header_value(&kind) {
+        Some(kind) => Ok(Some(kind.to_owned())),
+        None => {
+            let limit = MediaType::MAX_LEN;
+            let why = "ASCII characters, such as image/png";
+            let why = format!("the {field} must be one media type of at most {limit} {why}");
             Err(problem::field(field, why))
         }
-        _ => Ok(stated),
     }
 }
 
@@ -231,6 +234,17 @@ pub(super) fn flag(
     }
 }
 
+/// Rejects a type with white space, as expected from `sign_s3`.
+pub(super) fn check_compact_type(fields: &Map<String, Value>) -> Result<(), Problem> {
+    let stated = fields.get("file_type").and_then(Value::as_str);
+    if stated.is_some_and(|kind| kind.contains(char::is_whitespace)) {
+        let why = "the file_type must not contain white space: write image/png, or \
+                   text/plain;charset=utf-8";
+        return Err(problem::field("file_type", why));
+    }
+    Ok(())
+}
+
 pub(super) fn sign(mut fields: Map<String, Value>) -> Result<FileRequest, Problem> {
     let invalid = |why| Err(problem::field("file_name", why));
     let name = match text(&mut fields, "file_name")?
@@ -243,11 +257,6 @@ pub(super) fn sign(mut fields: Map<String, Value>) -> Result<FileRequest, Proble
     };
     let name = checked_name("file_name", name)?;
     let stated = text(&mut fields, "file_type")?;
-    if (stated.as_deref()).is_some_and(|kind| kind.contains(char::is_whitespace)) {
-        let why = "the file_type must not contain white space: write image/png, or \
-                   text/plain;charset=utf-8";
-        return Err(problem::field("file_type", why));
-    }
     let mut asked = OpenRequest::new(TransferMode::Put, name);
     asked.filetype = content_type("file_type", stated)?;
     asked.size = match fields.remove("file_size") {

@@ -198,6 +198,8 @@ fn mismatch(input: &DecisionInput<'_>, head: &ObjectHead) -> Option<RemovalReaso
     let sent = head.content_type.as_deref().unwrap_or_default();
     let mut types = accepted.split(',');
     let is_accepted = types.any(|one| MediaType::is_match(sent, one));
+    // A client may state something else than a media type.
+    let is_accepted = is_accepted || MediaType::is_same(sent, accepted);
     (!is_accepted).then(|| {
         let why = format!("the type {sent:?} is not accepted; accepted: {accepted}");
         RemovalReason::Invalid(why)

@@ -15,17 +15,20 @@ use crate::{DirectError, bucket::QUERY_HEADERS};
 /// S3's limit for names and values together, in bytes.
 const METADATA_LIMIT: usize = 2048;
 
-/// Returns the declared type, or guesses one by the name. Fails if the declared one is not a media type.
+/// Returns the declared type as it came, or guesses one by the name. Fails if the declared one cannot be a header.
 pub(super) fn file_type(stated: Option<&str>, name: &str) -> Result<String, DirectError> {
     let stated = stated.map(str::trim).filter(|stated| !stated.is_empty());
     let Some(stated) = stated else {
         let guess = mime_guess::from_path(name).first_raw();
         return Ok(guess.unwrap_or("application/octet-stream").to_owned());
     };
-    if stated.len() > 255 || MediaType::parse(stated).is_none() {
-        let why = "the type must be a media type of at most 255 characters, such as image/png";
-        return Err(DirectError::invalid("file_type", why));
-    }
+    let stated = MediaType::header_value(stated).ok_or_else(|| {
+        let limit = MediaType::MAX_LEN;
+        let why = format!(
+            "the type must be one media type of at most {limit} ASCII characters, such as image/png"
+        );
+        DirectError::invalid("file_type", why)
+    })?;
     Ok(stated.to_owned())
 }
 
@@ -102,10 +105,12 @@ mod tests {
     fn types_are_declared_or_guessed() {
         let of = |stated, name| file_type(stated, name).unwrap();
         assert_eq!(of(Some("image/x-mine"), "a.png"), "image/x-mine");
+        let recorded = "Video/WebM;codecs=vp9,opus";
+        assert_eq!(of(Some(recorded), "a.webm"), recorded);
         assert_eq!(of(Some(""), "a.png"), "image/png");
         assert_eq!(of(None, "my_file.pdf"), "application/pdf");
         assert_eq!(of(None, "a.unknown-extension"), "application/octet-stream");
-        for bad in ["a\nb", "ü/x", &"x".repeat(256)] {
+        for bad in ["a\nb", "ü/x", "image/png,text/html", &"x".repeat(256)] {
             file_type(Some(bad), "a").unwrap_err();
         }
     }

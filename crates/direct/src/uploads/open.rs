@@ -208,10 +208,8 @@ impl Direct {
         let is_granted = by_token && job.filetype.is_some();
         if !self.bucket().rules().fixes_type && (is_granted || !types.is_empty()) {
             let kind = layout.headers(&upload).content_type.unwrap_or_default();
-            let kind = MediaType::parse(&kind).map(|kind| kind.essence().to_owned());
-            upload
-                .storage
-                .insert(TYPES.into(), kind.unwrap_or_default());
+            let essence = MediaType::parse(&kind).map(|kind| kind.essence().to_owned());
+            upload.storage.insert(TYPES.into(), essence.unwrap_or(kind));
         }
         // The operator or a hook may have set another type than the guessed one.
         let is_guessed = layout.headers(&upload).content_type.as_ref() == Some(&spec.filetype);

@@ -119,11 +119,7 @@ impl UploadSpec {
             }
             _ => {}
         }
-        let is_other = |granted: &str| {
-            MediaType::parse(&self.filetype).is_none_or(|stated| {
-                MediaType::parse(granted).is_none_or(|it| it.essence() != stated.essence())
-            })
-        };
+        let is_other = |granted: &str| !MediaType::is_same(granted, &self.filetype);
         match &job.filetype {
             Some(granted) if self.has_explicit_type && is_other(granted) => {
                 let why = format!("the upload was granted with the type {granted:?}");

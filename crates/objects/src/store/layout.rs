@@ -206,8 +206,8 @@ impl Layout {
     pub fn headers(&self, upload: &Upload) -> ObjectHeaders {
         let mut headers = self.headers.clone();
         let filetype = upload.metadata.get_text("filetype");
-        let filetype = filetype.and_then(|text| MediaType::parse(&text));
-        let filetype = filetype.map(|kind| kind.to_string());
+        let filetype = filetype.as_deref().and_then(MediaType::header_value);
+        let filetype = filetype.map(str::to_owned);
         headers.content_type = headers.content_type.or(filetype);
         let overrides = [
             ("ContentType", &mut headers.content_type),

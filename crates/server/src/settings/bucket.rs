@@ -10,6 +10,7 @@ use super::value::{
     Parsed, choice, duration_or_none, duration_within, is_plain, list, one_of, printable,
     size_within, valid,
 };
+use landfall::hook::MediaType;
 use landfall::upload::{Upload, UploadId};
 use landfall_net::redacted_url;
 use landfall_s3::client::ObjectHeaders;
@@ -121,12 +122,9 @@ fn is_token(text: &str) -> bool {
 }
 
 fn content_type(text: &str) -> Parsed<String> {
-    let essence = text.split(';').next().unwrap_or_default().trim();
-    match essence.split_once('/') {
-        Some((kind, sub)) if is_token(kind) && is_token(sub) && !essence.contains('*') => {
-            header_value(text)
-        }
-        _ => Err(format!(
+    match MediaType::parse(text) {
+        Some(_) => header_value(text),
+        None => Err(format!(
             "{text:?} is not a media type; write one such as application/octet-stream"
         )),
     }

@@ -86,18 +86,12 @@ fn both(mine: &[String], theirs: &[String]) -> Vec<String> {
 
 /// Returns whether a string is valid in [`GrantLimits::allowed_types`].
 pub fn is_type_pattern(text: &str) -> bool {
-    let is_name = |name: &str| {
-        !name.is_empty()
-            && name
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte))
+    let one = match text.strip_suffix("/*") {
+        Some("*") => return true,
+        Some(family) => format!("{family}/x"),
+        None => text.to_owned(),
     };
-    match text.split_once('/') {
-        Some(("*", "*")) => true,
-        Some((family, "*")) => is_name(family),
-        Some((family, kind)) => is_name(family) && is_name(kind),
-        None => false,
-    }
+    !one.contains([';', ' ', '\t']) && MediaType::parse(&one).is_some()
 }
 
 fn patterns<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {

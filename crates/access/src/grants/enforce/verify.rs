@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderValue, header};
 use landfall::{
-    hook::ClientResponse,
+    hook::{ClientResponse, MediaType},
     upload::{Metadata, Upload, UploadId, UploadKind},
 };
 use landfall_state::queue::{Job, JobState};
@@ -136,7 +136,7 @@ pub(super) fn check(
     }
     if check_type
         && let (Some(granted), Some(stated)) = (&job.filetype, upload.metadata.get_text("filetype"))
-        && !granted.eq_ignore_ascii_case(&stated)
+        && !MediaType::is_same(granted, &stated)
     {
         let granted = granted.clone();
         return Err(TokenRejection::OtherType { granted });

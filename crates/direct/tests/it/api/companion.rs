@@ -41,6 +41,29 @@ async fn small_files_are_sent_by_a_form(service: Service) {
     assert_eq!(done.expect(200).json["size"], 5);
 }
 
+/// Uppy's Webcam plugin passes on the type that a browser's recorder gives.
+#[tokio::test(flavor = "multi_thread")]
+async fn recordings_keep_their_type() {
+    const RECORDING: &str = "video/webm;codecs=vp9,opus";
+    let harness = Harness::start().await;
+    let params = "/s3/params?filename=webcam.webm&type=video%2Fwebm%3Bcodecs%3Dvp9%2Copus\
+        &metadata%5Btype%5D=video%2Fwebm%3Bcodecs%3Dvp9%2Copus";
+    let reply = harness.get(params).await.expect(200);
+    let fields = &reply.json["fields"];
+    assert_eq!(fields["content-type"], RECORDING);
+    let sent = post_form(&reply.text_of("url"), fields, b"hello").await;
+    assert_eq!(sent.status, 201, "{sent:?}");
+    let key = fields["key"].as_str().unwrap();
+    assert_eq!(harness.type_of(key).await, RECORDING);
+
+    let of_file = json!({"filename": "webcam.webm", "type": RECORDING});
+    let (key, id) = created(&harness, of_file).await;
+    let tag = self::sent(&harness, &id, &key, 1, b"hello").await;
+    let parts = json!([{"PartNumber": 1, "ETag": tag}]);
+    complete(&harness, &id, &key, &parts).await.expect(200);
+    assert_eq!(harness.type_of(&key).await, RECORDING);
+}
+
 async fn created(harness: &Harness, more: Value) -> (String, String) {
     let mut body = json!({
         "filename": "film.bin", "type": "video/mp4",

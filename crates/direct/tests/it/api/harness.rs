@@ -176,6 +176,15 @@ impl Harness {
     }
 
     /// Downloads an object.
+    /// Returns the `Content-Type` of an object.
+    pub(crate) async fn type_of(&self, key: &str) -> String {
+        let object = landfall_s3::client::ObjectRef::new(&self.uploads.bucket, key);
+        let head = Cloud::head_object(&self.uploads.client, &object)
+            .await
+            .unwrap();
+        head.content_type.unwrap()
+    }
+
     pub(crate) async fn object(&self, key: &str) -> Option<Bytes> {
         let object = landfall_s3::client::ObjectRef::new(&self.uploads.bucket, key);
         let (client, none) = (&self.uploads.client, HeaderMap::new());

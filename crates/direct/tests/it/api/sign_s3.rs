@@ -82,6 +82,25 @@ async fn signed_headers_are_enforced() {
     assert_eq!(right.status, 200, "{right:?}");
 }
 
+/// The type that Chromium's `MediaRecorder` gives a recording.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_type_of_a_recording_is_signed_as_it_came() {
+    let harness = Harness::start().await;
+    for kind in ["video/webm;codecs=vp9,opus", "Video/X-Matroska;codecs=avc1"] {
+        let body = json!({"file_name": "recording.webm", "file_type": kind});
+        let signed = signed(&harness, body).await;
+        assert_eq!(signed.text_of("file_type"), kind);
+        let url = signed.text_of("signed_request");
+        let other = put(&url, &[("content-type", "video/webm")], b"hello").await;
+        assert_eq!(other.status, 403, "{other:?}");
+        let sent = put(&url, &[("content-type", kind)], b"hello").await;
+        assert_eq!(sent.status, 200, "{sent:?}");
+        let named = json!({ "url": signed.text_of("url") });
+        let done = harness.post("/api/complete_s3", &named).await.expect(200);
+        assert_eq!(harness.type_of(&done.text_of("key")).await, kind);
+    }
+}
+
 async fn signed(harness: &Harness, body: Value) -> Reply {
     let signed = harness.post("/api/sign_s3", &body).await;
     signed.expect(200)

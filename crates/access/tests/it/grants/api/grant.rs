@@ -338,6 +338,12 @@ async fn rules_and_limits_of_callers() {
             big["filesize"] = json!(11);
             let reply = site.post("ann", big).await.problem(422, "11 bytes exceed");
             assert_eq!(reply.wrong_fields(), ["filesize"]);
+            // As Uppy's Webcam plugin passes it on.
+            let mut recording = file("recording");
+            recording["filetype"] = json!("video/webm;codecs=vp9,opus");
+            site.post("ann", recording).await.expect(201);
+            let row = site.row("ann", "recording").await;
+            assert_eq!(row.filetype.as_deref(), Some("video/webm;codecs=vp9,opus"));
             let mut other = file("one");
             other["filetype"] = json!("text/plain");
             let reply = site.post("ann", other).await.problem(422, "not accepted");

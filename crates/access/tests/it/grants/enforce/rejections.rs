@@ -104,6 +104,12 @@ async fn the_type_is_checked_where_that_is_wanted() {
         let header = [("Upload-Metadata", metadata.header())];
         let answer = create(&site.handler, &token, 5, &header).await;
         assert_eq!(answer.status, if check_type { 415 } else { 201 });
+        // The same type with the parameters of a recorder.
+        let metadata =
+            landfall::upload::Metadata::from_pairs([("filetype", "Video/mp4;codecs=avc1,opus")]);
+        let header = [("Upload-Metadata", metadata.header())];
+        let (_, token) = site.grant(Some(5)).await;
+        create(&site.handler, &token, 5, &header).await.expect(201);
     }
 }
 
