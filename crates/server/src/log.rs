@@ -1,6 +1,6 @@
 //! The log on standard output, in tusd's text and JSON formats.
 //!
-//! Text: `2026/11/20 08:46:14.161706 level=INFO event=UploadCreated id=… size=…`. JSON: one object per
+//! Text: `2026/11/20 08:46:14.161706 level=INFO event=UploadFinished id=… size=…`. JSON: one object per
 //! line with `time`, `level`, `msg` and the fields. Start-up lines, which tools parse, are plain
 //! sentences after the time in text, and `msg` in JSON.
 
@@ -186,12 +186,9 @@ where
     ) -> fmt::Result {
         let now = LogTime(SystemTime::now());
         let metadata = event.metadata();
-        let level = match metadata.target() {
-            REQUEST_LOG if self.as_tusd => &Level::INFO,
-            _ => metadata.level(),
-        };
         let mut fields = Fields {
             json: self.json,
+            as_tusd: self.as_tusd,
             message: String::new(),
             rest: String::new(),
         };
@@ -199,6 +196,11 @@ where
         #[cfg(feature = "full")]
         crate::trace::with_ids(|name, id| fields.push(name, id, true));
         let Fields { message, rest, .. } = fields;
+        let level = match metadata.target() {
+            REQUEST_LOG if self.as_tusd && message == "BodyReadError" => &Level::ERROR,
+            REQUEST_LOG if self.as_tusd => &Level::INFO,
+            _ => metadata.level(),
+        };
         if !self.json {
             let message = LogfmtValue(&message);
             return writeln!(writer, "{now} level={level} event={message}{rest}");
@@ -211,6 +213,7 @@ where
 
 struct Fields {
     json: bool,
+    as_tusd: bool,
     message: String,
     rest: String,
 }
@@ -221,6 +224,11 @@ impl Fields {
             self.message = value.to_owned();
             return;
         }
+        // The event's name comes first.
+        let name = match name {
+            "error" if self.as_tusd && self.message == "InternalServerError" => "message",
+            name => name,
+        };
         let _ = match (self.json, is_text) {
             (true, true) => {
                 let value = serde_json::Value::from(value);

@@ -190,6 +190,7 @@ impl Engine {
                 // Taken before the store's time: Upload-Expires must not be later than the actual expiry.
                 let now = SystemTime::now();
                 let (upload, ()) = self.emit_created(context, create).await?;
+                context.log_created(&upload);
                 if upload.is_complete_at(0) {
                     let lease = self.lease(&upload.id).await?;
                     // Since it is listed, another process, or a redelivery, may have completed it.
@@ -237,6 +238,7 @@ impl Engine {
                 Ok((upload, (append, lease)))
             };
             let (upload, (append, lease)) = self.emit_created(context, create).await?;
+            context.log_created(&upload);
             Ok(CreationStart::Receiving(Box::new(ReceivingCreate {
                 upload,
                 append,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::RequestContext;
+use super::{LoggedRequest, RequestContext, log_request};
 use crate::{
     REQUEST_LOG,
     hook::ClientResponse,
@@ -18,15 +18,20 @@ pub(crate) fn log_end(
 ) {
     let id = upload.map(|upload| tracing::field::display(&upload.id));
     let size = upload.and_then(|upload| upload.length);
+    let request = context.log();
     // Pieces of parallel uploads are no files of a person.
-    if denial.is_none() && upload.is_some_and(|upload| upload.kind == UploadKind::Partial) {
-        tracing::debug!(target: REQUEST_LOG, id, size, "{end}");
+    let is_piece = upload.is_some_and(|upload| upload.kind == UploadKind::Partial);
+    if denial.is_none() && (is_piece || request.is_some_and(LoggedRequest::is_lenient)) {
+        log_request!(request, "{end}", id, size);
         return;
     }
     let tenths = |age: Duration| (age.as_secs_f64() * 10.0).round() / 10.0;
     let age = upload.and_then(|upload| upload.created?.elapsed().ok());
     tracing::info!(
         target: REQUEST_LOG,
+        method = request.map(LoggedRequest::method),
+        path = request.map(LoggedRequest::path),
+        requestId = request.map(LoggedRequest::id),
         id,
         size,
         name = upload.and_then(shown_name),

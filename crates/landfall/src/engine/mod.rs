@@ -20,6 +20,7 @@ mod join;
 mod live;
 mod progress;
 mod receive;
+mod request_log;
 mod sweep;
 mod terminate;
 mod transfer;
@@ -50,6 +51,7 @@ pub(crate) use self::{
     events::Reservations,
     hooks::{HookCall, HookReply},
     inspect::Inspected,
+    request_log::{LoggedRequest, log_request},
     transfer::{BoxedObserver, TransferObserver},
 };
 pub use self::{
@@ -81,12 +83,14 @@ pub(crate) struct RequestContext {
     pub(crate) info: Option<Arc<RequestInfo>>,
     /// For the log; unspecified if unknown. An IPv4 address is mapped: the future of a request stores few bytes.
     client: Ipv6Addr,
+    /// `None` if the lines of requests are not logged.
+    log: Option<Arc<LoggedRequest>>,
 }
 
 impl<T: Into<Option<Arc<RequestInfo>>>> From<T> for RequestContext {
     fn from(info: T) -> Self {
         let info = info.into();
-        Self::new(info, None)
+        Self::new(info, None, None)
     }
 }
 
@@ -94,15 +98,24 @@ impl RequestContext {
     pub(crate) const NONE: &Self = &Self {
         info: None,
         client: Ipv6Addr::UNSPECIFIED,
+        log: None,
     };
 
-    pub(crate) fn new(info: Option<Arc<RequestInfo>>, client: Option<IpAddr>) -> Self {
+    pub(crate) fn new(
+        info: Option<Arc<RequestInfo>>,
+        client: Option<IpAddr>,
+        log: Option<Arc<LoggedRequest>>,
+    ) -> Self {
         let client = match client {
             None => Ipv6Addr::UNSPECIFIED,
             Some(IpAddr::V4(address)) => address.to_ipv6_mapped(),
             Some(IpAddr::V6(address)) => address,
         };
-        Self { info, client }
+        Self { info, client, log }
+    }
+
+    fn log(&self) -> Option<&LoggedRequest> {
+        self.log.as_deref()
     }
 
     fn client(&self) -> Option<IpAddr> {

@@ -18,11 +18,11 @@ use super::{
     Engine, Error, RequestContext, add,
     ends::log_stop,
     live::{LiveUpload, Visibility},
+    log_request,
     transfer::{BoxedObserver, Interruption, Transfer, TransferOutcome, WriteBatch},
     verifier::Verifier,
 };
 use crate::{
-    REQUEST_LOG,
     lease::Lease,
     request_body::RequestBody,
     store::{Append, Read, now_or_later},
@@ -70,8 +70,17 @@ impl Engine {
             live.shut_down();
         }
         self.start_progress();
-        tracing::debug!(target: REQUEST_LOG, id = %upload.id, maxSize = remaining, offset = start, "ChunkWriteStart");
         let length = body_stream.content_length;
+        // As tusd, which limits the body to the length that the client states.
+        let max = length.filter(|length| *length > 0).unwrap_or(remaining);
+        let id = upload.id.as_str();
+        log_request!(
+            context.log(),
+            "ChunkWriteStart",
+            id,
+            maxSize = max,
+            offset = start
+        );
         let length = length.map(|length| length.min(remaining));
         let mut transfer = Transfer {
             append,
@@ -92,7 +101,7 @@ impl Engine {
             match transfer.run(body_stream.body).await {
                 Ok(outcome) => {
                     let checksum = &mut *body_stream.checksum;
-                    self.complete_body(transfer, &live, start, checksum, outcome)
+                    self.complete_body(context, transfer, &live, start, checksum, outcome)
                         .await
                 }
                 Err(error) => {
@@ -128,6 +137,7 @@ impl Engine {
 
     async fn complete_body(
         self: &Arc<Self>,
+        context: &RequestContext,
         transfer: &mut Transfer<'_>,
         live: &Arc<LiveUpload>,
         start: u64,
@@ -193,8 +203,16 @@ impl Engine {
         add(&self.counters.bytes_received, offset.saturating_sub(start));
         live.publish(offset);
         live.receive(offset);
-        let written = offset.saturating_sub(start);
-        tracing::debug!(target: REQUEST_LOG, id = %upload.id, bytesWritten = written, "ChunkWriteComplete");
+        if let Some(cause) = &interruption {
+            context.log_interruption(upload, offset, cause);
+        }
+        let (id, written) = (upload.id.as_str(), offset.saturating_sub(start));
+        log_request!(
+            context.log(),
+            "ChunkWriteComplete",
+            id,
+            bytesWritten = written
+        );
         if self.event_kinds.progress && upload.is_complete_at(offset) {
             // The last progress event precedes the completion event.
             self.emit_progress(live);
@@ -268,7 +286,6 @@ impl Engine {
             Interruption::TooLarge => ProblemKind::AppendTooLarge.into(),
             Interruption::Yielded => {
                 add(&self.counters.takeovers, 1);
-                tracing::debug!(target: REQUEST_LOG, %id, offset, "UploadInterrupted");
                 ProblemKind::Interrupted.into()
             }
             Interruption::Lost => ProblemKind::Unavailable.into(),

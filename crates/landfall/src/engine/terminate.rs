@@ -13,12 +13,11 @@ use landfall_protocol::ProblemKind;
 use tokio::runtime::Handle;
 
 use super::{
-    Engine, Error, HookCall, HookReply, RequestContext, add,
+    Engine, Error, HookCall, HookReply, LoggedRequest, RequestContext, add,
     ends::{log_end, log_stop},
-    events, is_missing,
+    events, is_missing, log_request,
 };
 use crate::{
-    REQUEST_LOG,
     event::TerminationReason,
     hook::ClientResponse,
     lease::Lease,
@@ -126,7 +125,10 @@ impl Engine {
             log_end("UploadExpired", Some(&**upload), None, context);
         } else if is_removed {
             add(&self.counters.terminated, 1);
-            tracing::debug!(target: REQUEST_LOG, id = %upload.id, offset, "UploadTerminated");
+            let (request, id) = (context.log(), upload.id.as_str());
+            let is_lenient = request.is_some_and(LoggedRequest::is_lenient);
+            let offset = (!is_lenient).then_some(offset);
+            log_request!(request, "UploadTerminated", id, offset);
         }
         Ok(is_removed)
     }

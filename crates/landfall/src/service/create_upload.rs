@@ -37,7 +37,7 @@ impl Handler {
     ) -> Result<String, HookError> {
         let created = self.create_empty(request, token, length, metadata).await;
         created.map_err(|error| {
-            response::log(&error, request, None);
+            response::log(&error, request, None, None);
             error.into()
         })
     }
@@ -75,7 +75,7 @@ impl Handler {
             content_length: Some(0),
         };
         let info = Arc::new(RequestInfo::from_parts(request, token));
-        let context = RequestContext::new(Some(info), self.0.urls.client(request));
+        let context = RequestContext::new(Some(info), self.0.urls.client(request), None);
         let mut repeated = None;
         let started = engine.create(&context, creation, &mut repeated).await;
         let mut no_body = Empty::<Bytes>::new();

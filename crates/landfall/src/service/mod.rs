@@ -60,7 +60,7 @@ pub use self::{
 use crate::{
     REQUEST_LOG,
     config::{Config, ConfigError},
-    engine::{Engine, Error, RequestContext, Resolution, Sweeper},
+    engine::{Engine, Error, LoggedRequest, RequestContext, Resolution, Sweeper, log_request},
     error::HandlerError,
     event::{EventKind, TerminationReason},
     external::HookDispatcher,
@@ -524,13 +524,14 @@ impl Handler {
                 Some(Ok(id)) => id.as_str(),
                 Some(Err(_)) => parts.uri.path(),
             };
-            tracing::debug!(
-                target: REQUEST_LOG,
-                method = %parts.method,
-                path,
-                requestId = response::request_id(&parts),
-                "RequestIncoming"
-            );
+            let is_logged = tracing::enabled!(target: REQUEST_LOG, tracing::Level::DEBUG);
+            let logged = is_logged.then(|| {
+                let request = (path, response::request_id(&parts));
+                let creation_url = inner.urls.creation_url(&parts);
+                LoggedRequest::new(&parts, request, creation_url, inner.engine.config.lenient)
+                    .into()
+            });
+            log_request!(logged.as_deref(), "RequestIncoming");
             // The token must not be logged, stored or forwarded from here on.
             let token = UploadToken::extract_named(&mut parts.headers, names);
             if !body.is_end_stream() {
@@ -539,7 +540,7 @@ impl Handler {
             let needs_context = inner.engine.needs_request_info();
             let client = inner.urls.client(&parts);
             let info = needs_context.then(|| Arc::new(RequestInfo::from_parts(&parts, token)));
-            let context = RequestContext::new(info, client);
+            let context = RequestContext::new(info, client, logged.clone());
             let wants_head = operation.map_or(parts.method == Method::HEAD, |operation| {
                 operation == Operation::Inspect
             });
@@ -583,22 +584,16 @@ impl Handler {
             };
             let mut ended = Ended::default();
             let id = id.as_ref();
-            handler.complete(&parts, id, &handled, result, &mut reply, &mut ended);
+            let log = (logged.as_deref(), &mut ended);
+            handler.complete(&parts, id, &handled, result, &mut reply, log);
             if ended.closes && !body.is_end_stream() {
                 // Boxed because it is rare: the largest branch sets the size of every request's future.
                 Box::pin(response::close_after(&parts, body, &mut reply.headers)).await;
             }
-            let id = id.and_then(|id| id.as_ref().ok());
-            tracing::debug!(
-                target: REQUEST_LOG,
-                method = %parts.method,
-                path = id.map_or("", UploadId::as_str),
-                requestId = response::request_id(&parts),
-                id = id.map(UploadId::as_str),
-                status = reply.status.as_u16(),
-                body = ended.error.trim_end(),
-                "ResponseOutgoing"
-            );
+            if let Some(logged) = logged {
+                let id = id.and_then(|id| id.as_ref().ok()).map(UploadId::as_str);
+                logged.log_response(id, operation, reply.status, &ended.error);
+            }
             reply.into_response(parts)
         }
     }
@@ -611,7 +606,7 @@ impl Handler {
         handled: &Handled,
         result: Result<(), Rejection>,
         reply: &mut ResponseBuilder,
-        ended: &mut Ended,
+        (logged, ended): (Option<&LoggedRequest>, &mut Ended),
     ) {
         let inner = &*self.0;
         let Handled {
@@ -626,13 +621,12 @@ impl Handler {
         let names_tus =
             result.is_err() || !reply.created_by_draft || !self.names_no_protocol(&parts.headers);
         let id = id.and_then(|id| id.as_ref().ok());
-        let is_logged = tracing::enabled!(target: REQUEST_LOG, tracing::Level::DEBUG);
         if let Err(rejection) = &result {
             let error = &rejection.error;
-            if is_logged {
+            if logged.is_some() {
                 ended.error = error.problem().to_string();
             }
-            response::log(error, parts, id);
+            response::log(error, parts, id, logged);
             let problem = draft.map_or_else(|| error.problem(), |_| rufh::problem(error));
             let name = id.map(UploadId::as_str);
             inner.counters.warn_of_rejection(&problem, name);

@@ -20,7 +20,6 @@ use super::{
     rufh,
 };
 use crate::{
-    REQUEST_LOG,
     config::Limits,
     engine::{AppendRequest, CreateRequest, Created, Error, RequestContext},
     hook::Intent,
@@ -200,14 +199,6 @@ impl Handler {
         let created = created?;
         response.status = StatusCode::CREATED;
         let location = self.location(head, &created.upload.id)?;
-        tracing::debug!(
-            target: REQUEST_LOG,
-            id = %created.upload.id,
-            requestId = response::request_id(head.parts),
-            size = created.upload.length,
-            url = location.to_str().unwrap_or_default(),
-            "UploadCreated"
-        );
         let offset = created.offset.unwrap_or_default();
         match head.draft {
             // An ordinary request.

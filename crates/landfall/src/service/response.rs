@@ -23,7 +23,12 @@ use landfall_protocol::{
 };
 
 use super::{FieldLines, ResponseBody};
-use crate::{engine::Error, hook::ClientResponse, store::StoreError, upload::UploadId};
+use crate::{
+    engine::{Error, LoggedRequest},
+    hook::ClientResponse,
+    store::StoreError,
+    upload::UploadId,
+};
 
 /// Headers that hooks cannot set: those of the protocol, of message framing, and of caching.
 const RESERVED_HEADERS: [HeaderName; 26] = [
@@ -253,7 +258,12 @@ pub(super) fn not_found(response: &mut ResponseBuilder) {
     response.outcome = ResponseContent::Body(ResponseBody::full("404 page not found\n"));
 }
 
-pub(super) fn log(error: &Error, parts: &Parts, id: Option<&UploadId>) {
+pub(super) fn log(
+    error: &Error,
+    parts: &Parts,
+    id: Option<&UploadId>,
+    request: Option<&LoggedRequest>,
+) {
     let error = match error {
         Error::Shared {
             error,
@@ -288,10 +298,10 @@ pub(super) fn log(error: &Error, parts: &Parts, id: Option<&UploadId>) {
         print_once(&causes);
     }
     tracing::error!(
-        id = id.map_or("", UploadId::as_str),
-        requestId = request_id(parts),
         method = %parts.method,
-        path = parts.uri.path(),
+        path = request.map_or(parts.uri.path(), LoggedRequest::path),
+        requestId = request_id(parts),
+        id = id.map_or("", UploadId::as_str),
         error = causes,
         "InternalServerError"
     );
