@@ -16,7 +16,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, SystemTime},
 };
@@ -43,6 +43,8 @@ const LATE_LIFETIME: Duration = Duration::from_secs(3);
 const REPEATABLE: Duration = Duration::from_secs(60);
 /// A completion that takes longer may have lost its client.
 const LONG: Duration = Duration::from_millis(500);
+/// No proxy gives up earlier. Requests at one offset before may have different content: one of them counts.
+const CUT: Duration = Duration::from_secs(2);
 const MAX_KEPT: usize = 64;
 
 /// What is known of a request that has received all bytes of an upload.
@@ -69,6 +71,9 @@ enum State {
 pub(in crate::engine) struct Completing {
     pub(in crate::engine) upload: Arc<Upload>,
     received: Received,
+    /// The first [offset](Self::offset).
+    first: u64,
+    is_told: AtomicBool,
     /// The bytes that count for other requests, if any can be withheld.
     offset: AtomicU64,
     began: Instant,
@@ -101,6 +106,8 @@ impl Completing {
         Self {
             upload,
             received,
+            first: offset,
+            is_told: AtomicBool::new(false),
             offset: AtomicU64::new(offset),
             began: Instant::now(),
             state: watch::Sender::new(State::Running),
@@ -108,7 +115,7 @@ impl Completing {
     }
 
     pub(in crate::engine) fn is_by_creation(&self) -> bool {
-        self.received.is_creation
+        self.received.is_creation && self.began.elapsed() >= CUT
     }
 
     pub(in crate::engine) fn is_running(&self) -> bool {
@@ -142,7 +149,13 @@ impl Completing {
     /// Returns whether a request that sends the bytes from `at` on repeats what has been received.
     pub(in crate::engine) fn repeats(&self, at: u64) -> bool {
         let length = self.upload.length.unwrap_or_default();
-        at == self.received.start || (length.saturating_sub(MAX_WITHHELD)..=length).contains(&at)
+        at == length
+            || (self.was_told() && (self.first..length).contains(&at))
+            || (at == self.received.start && self.began.elapsed() >= CUT)
+    }
+
+    fn was_told(&self) -> bool {
+        self.is_told.load(Relaxed)
     }
 
     /// The state that HEAD tells. A byte more counts the next time.
@@ -153,6 +166,7 @@ impl Completing {
             return Snapshot::new(Arc::new(upload), 0, SystemTime::now());
         }
         upload.awaits_end = true;
+        self.is_told.store(true, Relaxed);
         let last = upload.length.unwrap_or_default().saturating_sub(1);
         let grow = |offset: u64| Some((offset + 1).min(last).max(offset));
         let told = self.offset.fetch_update(Relaxed, Relaxed, grow);
@@ -231,9 +245,9 @@ enum Late {
 
 impl Completions {
     fn keep(&mut self, completing: &Arc<Completing>) {
-        let first = Completing::new(completing.upload.clone(), completing.received, None);
-        let was_told = completing.offset() > first.offset();
-        if !was_told && completing.began.elapsed() < LONG || completing.upload.is_final() {
+        if !completing.was_told() && completing.began.elapsed() < LONG
+            || completing.upload.is_final()
+        {
             return;
         }
         let now = Instant::now();

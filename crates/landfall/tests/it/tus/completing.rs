@@ -160,7 +160,9 @@ async fn a_denial_has_one_status() {
         };
         let waits = by_draft("PATCH", "5").with("Content-Length", "0");
         let mut second = waits.open().await;
-        let mut third = site.open_patch(&path, 0, 5).await;
+        let told = site.offset(&path).await;
+        assert_eq!(told, 0);
+        let mut third = site.open_patch(&path, told, 5).await;
         third.write("hello").await;
         // They wait for the decision, as all of their requests are received.
         site.head(&path).await.expect(200);
