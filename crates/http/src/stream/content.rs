@@ -20,8 +20,6 @@ type ContentFrame = Result<Frame<Bytes>, RequestBodyError>;
 /// The content of a request of HTTP/2 or HTTP/3.
 pub(crate) struct StreamContent {
     has_ended: bool,
-    /// Polled before the request was passed on.
-    first: Option<ContentFrame>,
     /// The client waits for 100 (Continue).
     expects_continue: bool,
     exchange: Arc<Exchange>,
@@ -43,7 +41,6 @@ impl StreamContent {
         let expectation = head.headers().get(EXPECT).map(|value| value.as_bytes());
         Self {
             has_ended,
-            first: None,
             expects_continue: expectation
                 .is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue")),
             exchange,
@@ -53,8 +50,9 @@ impl StreamContent {
     /// Of a protocol in which the end may arrive after the head: most requests without content have ended when
     /// their head arrives.
     pub(crate) fn poll_first(&mut self, cx: &mut Context<'_>) {
-        if let Poll::Ready(first) = self.poll_rest(cx) {
-            self.first = first;
+        if self.exchange.poll_first(cx) {
+            self.has_ended = true;
+            self.exchange.end_content();
         }
     }
 
@@ -85,9 +83,6 @@ impl Body for StreamContent {
     type Error = RequestBodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ContentFrame>> {
-        if let Some(first) = self.first.take() {
-            return Poll::Ready(Some(first));
-        }
         if !self.has_ended
             && let Some(error) = self.exchange.stopped(cx)
         {
@@ -104,15 +99,13 @@ impl Body for StreamContent {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.has_ended && self.first.is_none()
+        self.has_ended
     }
 
     fn size_hint(&self) -> SizeHint {
-        let first = self.first.as_ref().and_then(|first| first.as_ref().ok());
-        let first = first.and_then(Frame::data_ref).map_or(0, Bytes::len) as u64;
         match (self.has_ended, self.exchange.content_left()) {
-            (true, _) => SizeHint::with_exact(first),
-            (false, Some(left)) => SizeHint::with_exact(first + left),
+            (true, _) => SizeHint::with_exact(0),
+            (false, Some(left)) => SizeHint::with_exact(left),
             (false, None) => SizeHint::default(),
         }
     }

@@ -73,6 +73,11 @@ impl Exchange {
         self.state.lock().intake.begin(half, window, length);
     }
 
+    /// Holds the first piece of the content. Returns whether there is none.
+    pub(super) fn poll_first(&self, cx: &mut Context<'_>) -> bool {
+        self.state.lock().intake.poll_first(cx)
+    }
+
     /// Returns the next piece of the content, and whether it is the last one.
     pub(super) fn poll_content(&self, cx: &mut Context<'_>) -> (Poll<Piece>, bool) {
         let mut state = self.state.lock();

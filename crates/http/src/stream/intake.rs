@@ -92,6 +92,22 @@ impl Intake {
         }
     }
 
+    /// Holds the first piece. Returns whether there is none.
+    pub(super) fn poll_first(&mut self, cx: &mut Context<'_>) -> bool {
+        match self.poll_half(cx) {
+            Poll::Pending => {}
+            Poll::Ready(Piece::Data(data)) => {
+                if let Some(window) = &mut self.window {
+                    window.hold(data.len());
+                }
+                self.held.push(data);
+            }
+            Poll::Ready(Piece::End(Ok(None))) => self.finish(),
+            Poll::Ready(Piece::End(end)) => self.end = Some(end),
+        }
+        self.is_finished
+    }
+
     /// Takes the next piece.
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Piece> {
         self.is_awaited = false;
