@@ -504,8 +504,8 @@ pub(super) fn copy_attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::R
     let own = fs::fstat(to)?;
     if (own.st_uid, own.st_gid) != (stat.st_uid, stat.st_gid) {
         let owner = (
-            rustix::fs::Uid::from_raw(stat.st_uid),
-            rustix::fs::Gid::from_raw(stat.st_gid),
+            fs::Uid::from_raw(stat.st_uid),
+            fs::Gid::from_raw(stat.st_gid),
         );
         let _ = fs::fchown(to, Some(owner.0), Some(owner.1));
     }
