@@ -317,7 +317,9 @@ impl RedisConnection {
         // After these codes a new connection loads the scripts again, or finds the new
         // primary.
         let stale = ["NOSCRIPT", "READONLY", "MASTERDOWN", "NEWPRIMARY"];
-        let is_stale = error.code().is_some_and(|code| stale.contains(&code));
+        // The error of a pipeline has no code, but those of its calls in its text.
+        let text = error.to_string();
+        let is_stale = stale.iter().any(|code| text.contains(code));
         if is_stale || error.is_unrecoverable_error() || error.is_io_error() {
             self.disconnect(number, &error.to_string());
             return Err(ConnectionError::Closed {

@@ -153,8 +153,11 @@ async fn a_lease_is_settled_once_its_former_holder_has_released_it_so() {
     assert!(!is_settled(&one, false).await, "it is unknown");
     assert!(!is_settled(&one, false).await, "not settled here");
     assert!(!is_settled(&other, true).await, "not settled there");
-    assert!(is_settled(&one, true).await);
     assert!(is_settled(&other, true).await);
+    // Its own unsettled lease is the last that this node knows of.
+    assert!(!is_settled(&one, true).await);
+    assert!(is_settled(&other, true).await);
+    assert!(is_settled(&one, true).await);
     let lease = acquire(&other, &id).await;
     assert!(lease.terms().unwrap().is_settled());
     // As if it had expired.
