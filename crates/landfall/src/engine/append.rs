@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use super::{
     Engine, Error, HookReply, RequestContext,
     create::can_complete,
-    finish::Finishing,
+    finishing::Finishing,
     hooks::smaller,
     live::completing::Received,
     receive::BodyStream,

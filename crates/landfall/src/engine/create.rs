@@ -15,7 +15,7 @@ use tokio::{runtime::Handle, sync::SemaphorePermit, time::Instant};
 
 use super::{
     Engine, Error, HookReply, Inspected, RequestContext, add,
-    finish::Finishing,
+    finishing::Finishing,
     hooks::merge,
     in_flight::InFlightGuard,
     live::completing::Received,

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    Engine, Error, RequestContext, acknowledgement::acknowledges, finish::Finishing, is_missing,
+    Engine, Error, RequestContext, acknowledgement::acknowledges, finishing::Finishing, is_missing,
 };
 use crate::{
     event::{Acknowledgement, Event, EventKind, EventSink, Reservation, TerminationReason},

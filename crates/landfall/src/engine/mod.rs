@@ -13,6 +13,7 @@ mod error;
 mod events;
 mod expiry;
 mod finish;
+mod finishing;
 mod hooks;
 mod in_flight;
 mod inspect;

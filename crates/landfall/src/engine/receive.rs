@@ -23,6 +23,7 @@ use super::{
     verifier::Verifier,
 };
 use crate::{
+    REQUEST_LOG,
     lease::Lease,
     request_body::RequestBody,
     store::{Append, Read, now_or_later},
@@ -43,6 +44,34 @@ pub(super) struct Received {
     /// The largest offset that was told meanwhile.
     pub(super) told: u64,
     pub(super) interruption: Option<Interruption>,
+}
+
+impl RequestContext {
+    /// Logs why the content of a request ends early.
+    fn log_interruption(&self, upload: &Upload, offset: u64, cause: &Interruption) {
+        if !tracing::enabled!(target: REQUEST_LOG, tracing::Level::DEBUG) {
+            return;
+        }
+        let (request, id) = (self.log(), upload.id.as_str());
+        let kind = match cause {
+            Interruption::Overrun => ProblemKind::SizeExceeded,
+            Interruption::Yielded => ProblemKind::Interrupted,
+            Interruption::Stopped(_) => ProblemKind::Stopped,
+            Interruption::Connection(fault) => ProblemKind::from(*fault),
+            Interruption::TooLarge
+            | Interruption::Lost
+            | Interruption::Evicted
+            | Interruption::Checksum(_) => return,
+        };
+        if matches!(cause, Interruption::Yielded) {
+            let offset = request
+                .is_none_or(|request| !request.is_lenient())
+                .then_some(offset);
+            log_request!(request, "UploadInterrupted", id, offset);
+        }
+        let error = Problem::from(kind).to_string();
+        log_request!(request, "BodyReadError", id, error = error.trim_end());
+    }
 }
 
 impl Engine {

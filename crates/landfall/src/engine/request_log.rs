@@ -6,13 +6,10 @@
 use std::sync::OnceLock;
 
 use http::{Method, StatusCode, request::Parts};
-use landfall_protocol::{Operation, Problem, ProblemKind};
+use landfall_protocol::Operation;
 
-use super::{RequestContext, transfer::Interruption};
-use crate::{
-    REQUEST_LOG,
-    upload::{Upload, UploadId},
-};
+use super::RequestContext;
+use crate::upload::{Upload, UploadId};
 
 /// What every line of a request contains.
 #[derive(Debug)]
@@ -110,31 +107,5 @@ impl RequestContext {
         // As tusd, which stores 0 while it does not know the length.
         let size = upload.length.unwrap_or_default();
         log_request!(Some(request), "UploadCreated", id, size, url);
-    }
-
-    /// Logs why the content of a request ends early.
-    pub(super) fn log_interruption(&self, upload: &Upload, offset: u64, cause: &Interruption) {
-        if !tracing::enabled!(target: REQUEST_LOG, tracing::Level::DEBUG) {
-            return;
-        }
-        let (request, id) = (self.log(), upload.id.as_str());
-        let kind = match cause {
-            Interruption::Overrun => ProblemKind::SizeExceeded,
-            Interruption::Yielded => ProblemKind::Interrupted,
-            Interruption::Stopped(_) => ProblemKind::Stopped,
-            Interruption::Connection(fault) => ProblemKind::from(*fault),
-            Interruption::TooLarge
-            | Interruption::Lost
-            | Interruption::Evicted
-            | Interruption::Checksum(_) => return,
-        };
-        if matches!(cause, Interruption::Yielded) {
-            let offset = request
-                .is_none_or(|request| !request.is_lenient())
-                .then_some(offset);
-            log_request!(request, "UploadInterrupted", id, offset);
-        }
-        let error = Problem::from(kind).to_string();
-        log_request!(request, "BodyReadError", id, error = error.trim_end());
     }
 }

@@ -10,7 +10,7 @@ use tracing::Instrument as _;
 
 use super::state::Admission;
 use crate::{
-    engine::{Engine, Error, Inspected, RequestContext, finish::Finishing},
+    engine::{Engine, Error, Inspected, RequestContext, finishing::Finishing},
     event::EventKind,
     upload::{Snapshot, Upload, UploadId},
 };

@@ -15,7 +15,7 @@ use self::{parts::first_occurrences, repeated::Repeated, state::PartsProgress};
 use super::{
     Engine, Error, RequestContext,
     create::{Assigned, Created},
-    finish::Finishing,
+    finishing::Finishing,
     hooks::merge,
     live::completing::Received,
 };

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use super::{
     Durability, Inner,
     cache::{CachedUpload, WriterEpoch, WriterState},
-    files::failed,
+    failure::failed,
     guard::OwnedData,
     io_pool::StepKind,
     sys,

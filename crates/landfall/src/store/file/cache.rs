@@ -12,7 +12,7 @@ use std::sync::{
 
 use parking_lot::Mutex;
 
-use super::{guard::BoundLease, sys::FileVersion};
+use super::{bound_lease::BoundLease, sys::FileVersion};
 use crate::{
     lease::Fence,
     store::{Result, StoreError, info::UploadInfo},

@@ -9,7 +9,7 @@ use std::{fs::File, os::fd::AsFd, sync::Arc};
 use async_trait::async_trait;
 
 use super::{
-    Durability, FileStore, Inner, cache::WriterState, files::failed, io_pool::StepKind, sys,
+    Durability, FileStore, Inner, cache::WriterState, failure::failed, io_pool::StepKind, sys,
 };
 use crate::{
     lease::Fence,

@@ -9,15 +9,16 @@ use std::{
 };
 
 use arrayvec::ArrayString;
-use rustix::io::Errno;
 
 use super::{
     Durability, Inner,
+    bound_lease::BoundLease,
     cache::{CachedUpload, KnownInfo, Record},
-    guard::{BoundLease, OwnedData},
+    failure::{failed, is_missing},
+    guard::OwnedData,
     paths::{INFO, MAX_PATH_LEN, NotServed, is_link_error, is_valid_path},
     sys::{self, FileVersion},
-    takeover::{create_temporary, put},
+    temporary::{create_temporary, put},
 };
 use crate::{
     store::{
@@ -108,30 +109,6 @@ pub(super) fn temporary_of(name: &str) -> Option<&str> {
         .rsplit_once('.')?;
     let hex = random.len() == 8 && random.bytes().all(|b| b.is_ascii_hexdigit());
     (hex && name.ends_with(INFO)).then_some(name)
-}
-
-/// Nothing exists, or the path passes through a link.
-pub(super) fn is_missing(error: &io::Error) -> bool {
-    error.raw_os_error().is_some_and(|code| {
-        [
-            Errno::NOENT,
-            Errno::NOTDIR,
-            Errno::LOOP,
-            Errno::XDEV,
-            Errno::NAMETOOLONG,
-        ]
-        .contains(&Errno::from_raw_os_error(code))
-    })
-}
-
-pub(super) fn failed(id: &UploadId, action: &str, error: io::Error) -> StoreError {
-    if is_missing(&error) {
-        StoreError::NotFound(id.clone())
-    } else if let Some(unserved) = NotServed::of(&error) {
-        StoreError::Unavailable(unserved.clone().into())
-    } else {
-        StoreError::io(format!("{action} of upload {id}"), error)
-    }
 }
 
 /// A new description in a temporary file, which is removed on drop.

@@ -10,7 +10,8 @@ use std::{
 use super::{
     Inner,
     cache::CachedUpload,
-    files::{failed, info_path},
+    failure::failed,
+    files::info_path,
     sys::{self, FileVersion},
 };
 use crate::{

@@ -30,102 +30,24 @@
 use std::{
     fmt, io,
     os::fd::{AsFd as _, OwnedFd},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
 use async_trait::async_trait;
-use parking_lot::Mutex;
 
 use super::{
     Inner,
+    bound_lease::BoundLease,
     cache::{CachedUpload, WriterState},
     io_pool::StepKind,
     sys::{self, FileVersion},
 };
 use crate::{
-    lease::{
-        Fence, Lease, LeaseError, LeaseTerms, Locker,
-        file::lock::{lock, unlock},
-    },
+    lease::{Lease, LeaseError, Locker},
     store::{Result, StoreError},
     upload::UploadId,
 };
-
-/// All bytes that a file can have.
-const WHOLE: std::ops::Range<u64> = 0..1 << 62;
-
-/// A lease of this process that ends without it.
-#[derive(Debug)]
-pub(super) struct BoundLease {
-    fence: Fence,
-    terms: Arc<LeaseTerms>,
-    /// The open data file, which is locked while the lease is held.
-    writer: Mutex<Option<OwnedFd>>,
-    /// The disk had no space for a copy of the bytes, so that nothing can be written.
-    is_full: AtomicBool,
-}
-
-impl BoundLease {
-    /// Fails if the lease with this fence has ended.
-    pub(super) fn check(&self, id: &UploadId, fence: Fence) -> Result<()> {
-        if fence < self.fence || fence == self.fence && self.terms.has_ended() {
-            return Err(StoreError::LeaseLost(id.clone()));
-        }
-        Ok(())
-    }
-
-    pub(super) fn check_own(&self, id: &UploadId) -> Result<()> {
-        self.check(id, self.fence)
-    }
-
-    /// The upload can still be removed.
-    pub(super) fn refuse_writes(&self) {
-        self.is_full.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn check_writes(&self) -> Result<()> {
-        match self.is_full.load(Ordering::Relaxed) {
-            true => Err(StoreError::Full(
-                "no space to take the upload over from a server that did not release it".into(),
-            )),
-            false => Ok(()),
-        }
-    }
-
-    pub(super) fn fence(&self) -> Fence {
-        self.fence
-    }
-
-    pub(super) fn settle(&self) {
-        self.terms.settle();
-    }
-
-    pub(super) fn is_settled(&self) -> bool {
-        self.terms.is_settled()
-    }
-
-    /// Shows other processes that the writer of a file lives; false if another one does.
-    pub(super) fn lock(&self, data: OwnedFd) -> io::Result<bool> {
-        let is_locked = lock(&data, &WHOLE)?;
-        if is_locked {
-            *self.writer.lock() = Some(data);
-        }
-        Ok(is_locked)
-    }
-
-    fn unlock(&self) {
-        if let Some(data) = self.writer.lock().take()
-            // A step that no longer runs may still keep the file open.
-            && let Err(error) = unlock(&data, &WHOLE)
-        {
-            tracing::debug!(%error, "failed to unlock the data of an upload");
-        }
-    }
-}
 
 /// The file that a writer has opened, to find out whether another holder has replaced it.
 #[derive(Debug)]
@@ -172,12 +94,7 @@ impl GuardedLocker {
         };
         let (inner, entry) = (&self.inner, self.inner.cache.get_or_insert(id));
         let (fence, signal) = (lease.fence(), lease.signal().clone());
-        let bound = Arc::new(BoundLease {
-            fence,
-            terms: Arc::clone(&terms),
-            writer: Mutex::default(),
-            is_full: AtomicBool::new(false),
-        });
+        let bound = Arc::new(BoundLease::new(fence, Arc::clone(&terms)));
         // Before the first step, so that it is released after the last.
         let held = HeldLease {
             entry: Arc::clone(&entry),
@@ -251,7 +168,7 @@ struct HeldLease {
 impl Drop for HeldLease {
     fn drop(&mut self) {
         // A step that has not begun fails.
-        self.bound.terms.end();
+        self.bound.end();
         let release = Release {
             bound: Arc::clone(&self.bound),
             lease: self.lease.take(),

@@ -35,10 +35,12 @@
 //! ```
 
 mod append;
+mod bound_lease;
 mod cache;
 mod clock;
 mod concat;
 mod enumerate;
+mod failure;
 mod files;
 mod finish;
 mod guard;
@@ -51,6 +53,7 @@ mod sync;
 pub(crate) mod sys;
 mod take;
 mod takeover;
+mod temporary;
 
 #[cfg(test)]
 mod crash_tests;
@@ -70,7 +73,8 @@ use self::{
     append::{FileAppend, OpenedFile},
     cache::{CachedInfo, CachedUpload, KnownInfo, Record, UploadCache, WriterEpoch, WriterState},
     enumerate::Listing,
-    files::{CreatedFiles, FileState, failed, info_path},
+    failure::failed,
+    files::{CreatedFiles, FileState, info_path},
     finish::OpenInfo,
     guard::{GuardedLocker, OwnedData},
     io_pool::{IoPool, StepKind},

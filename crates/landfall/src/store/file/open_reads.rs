@@ -14,7 +14,7 @@ use bytes::BytesMut;
 
 use super::{
     Inner,
-    files::failed,
+    failure::failed,
     sys::{self, CachedRead, FileVersion},
 };
 use crate::{

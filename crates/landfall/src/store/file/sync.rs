@@ -20,7 +20,8 @@ use parking_lot::Mutex;
 use super::{
     Durability, Inner,
     cache::{CachedUpload, Record, Synced},
-    files::{FileState, failed, info_path},
+    failure::failed,
+    files::{FileState, info_path},
     io_pool::{IoPool, StepKind},
     sys,
 };

@@ -4,77 +4,36 @@
 //! old ones, then the description, then the temporary files of the former holder are removed. Until that, it may still
 //! have renamed one of its own: so both inodes are compared at the end, and everything is repeated if one is not ours.
 //! What the former holder had written in the meantime is copied last. A copy shares its blocks where the file system can.
-//!
-//! Temporary files have one of few names, so that they are found without a listing. None is opened unless this process
-//! has created it.
 
 use std::{
     fs::File,
     io,
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd as _, OwnedFd},
     sync::Arc,
 };
 
 use super::{
     Durability, Inner,
+    bound_lease::BoundLease,
     cache::{CachedUpload, Record, Synced},
-    files::{failed, info_path, is_missing},
-    guard::BoundLease,
+    failure::{failed, is_missing},
+    files::info_path,
     paths::INFO,
     sys::{self, FileVersion},
+    temporary::{create_temporary, put, remove_temporaries},
 };
 use crate::{
     store::{Result, StoreError, info::UploadInfo},
     upload::UploadId,
 };
 
-/// Temporary names of an upload. More than one, because a process that died may have left it.
-const SLOTS: u32 = 16;
 /// A former holder that goes on needs a new takeover once: its later changes fail.
 const MAX_ATTEMPTS: u32 = 8;
-
-/// A name of a temporary file that a takeover removes; `base` is that of the file it replaces.
-fn slot(base: &str, number: u32) -> String {
-    format!(".{base}.{:08x}.tmp", number % SLOTS)
-}
 
 /// Data files of several uploads may be in one directory, and their names are not those of the descriptions.
 fn data_base(id: &UploadId) -> String {
     let hash = blake3::hash(id.as_str().as_bytes()).to_hex();
     format!("{}{INFO}", &hash[..16])
-}
-
-/// Creates a temporary file with a free name.
-pub(super) fn create_temporary(
-    dir: BorrowedFd<'_>,
-    base: &str,
-    mode: u32,
-) -> io::Result<(String, OwnedFd)> {
-    let first = rand::random::<u32>() % SLOTS;
-    for _ in 0..2 {
-        for number in first..first + SLOTS {
-            let name = slot(base, number);
-            match sys::create_new(dir, &name, mode) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                created => return created.map(|file| (name, file)),
-            }
-        }
-        // Left by processes that died.
-        remove_temporaries(dir, base)?;
-    }
-    Err(io::ErrorKind::AlreadyExists.into())
-}
-
-fn remove_temporaries(dir: BorrowedFd<'_>, base: &str) -> io::Result<()> {
-    (0..SLOTS).try_for_each(|number| sys::unlink(dir, &slot(base, number)).map(drop))
-}
-
-/// Renames a temporary file over another one. Another holder has removed it if it is missing.
-pub(super) fn put(id: &UploadId, dir: BorrowedFd<'_>, temporary: &str, name: &str) -> Result<()> {
-    sys::rename(dir, temporary, name).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => StoreError::LeaseLost(id.clone()),
-        _ => failed(id, "replacing a file", error),
-    })
 }
 
 /// A file that takes the place of another one.
