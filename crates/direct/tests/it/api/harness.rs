@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use async_trait::async_trait;
 use axum::{extract::Request, middleware};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
 use landfall::service::Peer;
 use landfall_access::auth::{
     ApiKeys, AuthError, AuthMethod, Authenticator, CsrfPolicy, FailedAttempts,
@@ -175,23 +175,23 @@ impl Harness {
         job.unwrap().expect("there is such a job")
     }
 
-    /// Downloads an object.
     /// Returns the `Content-Type` of an object.
     pub(crate) async fn type_of(&self, key: &str) -> String {
-        let object = landfall_s3::client::ObjectRef::new(&self.uploads.bucket, key);
-        let head = Cloud::head_object(&self.uploads.client, &object)
-            .await
-            .unwrap();
-        head.content_type.unwrap()
+        let (_, headers, _) = self.download(key).await;
+        headers[header::CONTENT_TYPE].to_str().unwrap().to_owned()
     }
 
+    /// Downloads an object.
     pub(crate) async fn object(&self, key: &str) -> Option<Bytes> {
+        let (status, _, body) = self.download(key).await;
+        status.is_success().then_some(body)
+    }
+
+    async fn download(&self, key: &str) -> (StatusCode, HeaderMap, Bytes) {
         let object = landfall_s3::client::ObjectRef::new(&self.uploads.bucket, key);
         let (client, none) = (&self.uploads.client, HeaderMap::new());
         let url = client.presign(Method::GET, &object, &[], &none, uploads::LONG);
-        let url = url.await.unwrap();
-        let (status, _, body) = send(Method::GET, &url, &none, Bytes::new()).await;
-        status.is_success().then_some(body)
+        send(Method::GET, &url.await.unwrap(), &none, Bytes::new()).await
     }
 }
 
