@@ -115,7 +115,7 @@ impl RequestContext {
         Self { info, client, log }
     }
 
-    fn log(&self) -> Option<&LoggedRequest> {
+    pub(crate) fn log(&self) -> Option<&LoggedRequest> {
         self.log.as_deref()
     }
 

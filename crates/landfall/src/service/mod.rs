@@ -540,7 +540,13 @@ impl Handler {
             let needs_context = inner.engine.needs_request_info();
             let client = inner.urls.client(&parts);
             let info = needs_context.then(|| Arc::new(RequestInfo::from_parts(&parts, token)));
-            let context = RequestContext::new(info, client, logged.clone());
+            let mut head = RequestHead {
+                parts: &parts,
+                names,
+                context: RequestContext::new(info, client, logged),
+                content_length: None,
+                draft,
+            };
             let wants_head = operation.map_or(parts.method == Method::HEAD, |operation| {
                 operation == Operation::Inspect
             });
@@ -561,13 +567,6 @@ impl Handler {
                         Ok(())
                     }
                     Some(operation) => {
-                        let mut head = RequestHead {
-                            parts: &parts,
-                            names,
-                            context,
-                            content_length: None,
-                            draft,
-                        };
                         let (body, id) = (body.as_mut(), id.as_ref());
                         let operated = handler.operate(&mut head, body, operation, id, &mut reply);
                         operated.await
@@ -584,16 +583,17 @@ impl Handler {
             };
             let mut ended = Ended::default();
             let id = id.as_ref();
-            let log = (logged.as_deref(), &mut ended);
+            let log = (head.context.log(), &mut ended);
             handler.complete(&parts, id, &handled, result, &mut reply, log);
             if ended.closes && !body.is_end_stream() {
                 // Boxed because it is rare: the largest branch sets the size of every request's future.
                 Box::pin(response::close_after(&parts, body, &mut reply.headers)).await;
             }
-            if let Some(logged) = logged {
+            if let Some(logged) = head.context.log() {
                 let id = id.and_then(|id| id.as_ref().ok()).map(UploadId::as_str);
                 logged.log_response(id, operation, reply.status, &ended.error);
             }
+            drop(head);
             reply.into_response(parts)
         }
     }
