@@ -44,7 +44,7 @@ fn a_wrong_address_is_a_failed_hook() {
     let address = other.address();
     for (event, path) in [
         ("pre-create", "/hooks?key=hunter2"),
-        ("pre-access", "/files/"),
+        ("pre-access", "/other"),
     ] {
         let url = format!("http://user:hunter2@{address}{path}");
         let server = Landfall::start(&["-hooks-http", &url, "-hooks-enabled-events", event]);

@@ -62,8 +62,10 @@ fn on_a_failing_disk(dir: &Path, calls: FailingCalls, args: &[&str]) -> Landfall
 
 /// Waits for the log line about a failed request, which names the upload and the cause.
 fn logs_the_failure_of(server: &Landfall, path: &str) {
-    let line = server.says(&format!("event=InternalServerError id={}", id_of(path)));
-    assert!(line.contains("os error 5"), "{line}");
+    let line = server.says(&format!(" requestId=\"\" id={} error=", id_of(path)));
+    for part in ["level=ERROR event=InternalServerError", "os error 5"] {
+        assert!(line.contains(part), "{line}");
+    }
 }
 
 #[test]

@@ -86,6 +86,7 @@ impl Engine {
             Ok((upload, lease))
         };
         let (mut upload, lease) = self.emit_created(context, create).await?;
+        context.log_created(&upload);
         if let Some(admission) = admission {
             let (engine, context, created) = (self.clone(), context.clone(), upload.clone());
             let in_flight = self.in_flight.enter();
