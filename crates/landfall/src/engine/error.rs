@@ -48,7 +48,7 @@ pub(crate) enum Error {
     /// Of a completion that several requests wait for.
     #[error("{error}")]
     Shared {
-        error: Arc<Error>,
+        error: Arc<Self>,
         /// The request that began it logs it.
         is_first: bool,
     },

@@ -31,7 +31,8 @@ impl Engine {
         let (upload, at) = (&completing.upload, request.head.offset);
         let is_running = completing.is_running();
         let repeats = completing.repeats(at) && request.head.end != DeclaredEnd::Later;
-        if !is_running && !(repeats && upload.length != Some(at) && completing.has_succeeded()) {
+        let has_told = || repeats && upload.length != Some(at) && completing.has_succeeded();
+        if !is_running && !has_told() {
             return Ok(None);
         }
         if upload.is_final() {
