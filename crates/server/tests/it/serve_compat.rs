@@ -281,6 +281,15 @@ fn send_recorded(server: &Landfall, request: &str) -> Option<String> {
     location.rsplit('/').next().map(str::to_owned)
 }
 
+/// The texts of errors are those of tusd; some then say what to send instead.
+fn without_hint(line: &str) -> String {
+    let hint_at = line.find("body=\"ERR_").and_then(|at| {
+        let text_at = at + line[at..].find(": ")? + 2;
+        Some(text_at + line[text_at..].find(": ")?)
+    });
+    hint_at.map_or_else(|| line.to_owned(), |at| format!("{}\\n\"", &line[..at]))
+}
+
 /// Rules of logs that were written for tusd match whole lines.
 #[test]
 fn requests_are_logged_as_by_tusd() {
@@ -326,6 +335,7 @@ fn requests_are_logged_as_by_tusd() {
                     }
                     _ => line,
                 })
+                .map(|line| without_hint(&line))
                 .collect();
             assert_eq!(found, recorded, "{request}");
         }

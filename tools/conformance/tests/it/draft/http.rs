@@ -81,6 +81,9 @@ struct Exchange {
     response: SendResponse<Bytes>,
 }
 
+/// The time for which unread content is read after a response.
+const LINGER: std::time::Duration = std::time::Duration::from_secs(1);
+
 impl Connection {
     pub(super) fn new(stream: TcpStream) -> Self {
         Self {
@@ -184,6 +187,9 @@ impl Connection {
                     let sent = content.send_data(response.body.into(), true);
                     sent.map_err(io::Error::other)?;
                 }
+                // A reset of the stream could overtake the response.
+                let drain = async { while let Ok(Some(_)) = self.content().await {} };
+                let _ = tokio::time::timeout(LINGER, drain).await;
                 Ok(false)
             }
         }
@@ -216,7 +222,7 @@ async fn respond(http: &mut Http, mut response: Response, has_content: bool) -> 
         http.stream.shutdown().await?;
         // Closing with unread data would reset the connection, and the response with it.
         let drain = async { while http.read_more().await.is_ok() {} };
-        let _ = tokio::time::timeout(std::time::Duration::from_secs(1), drain).await;
+        let _ = tokio::time::timeout(LINGER, drain).await;
     }
     Ok(is_read)
 }
