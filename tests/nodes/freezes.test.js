@@ -55,6 +55,8 @@ function slowPatch(url, offset, length) {
     /** Sends up to `max` bytes more; the last ones end the request. */
     write(max) {
       const size = Math.min(max, left)
+      // Its end has been sent.
+      if (size === 0) return
       left -= size
       if (!sent.destroyed) sent.write(Buffer.alloc(size, 'a'))
       if (left === 0) sent.end()
