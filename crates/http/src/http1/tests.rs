@@ -234,8 +234,7 @@ fn serve(pending: u8, script: Script) -> Vec<u8> {
     });
     assert!(ended);
     drop(http1);
-    let output = std::mem::take(&mut wire.lock().output);
-    output
+    std::mem::take(&mut wire.lock().output)
 }
 
 /// Reads one message after another, by the letter of RFC 9112.
