@@ -195,10 +195,41 @@ impl ResponseClassifier {
 
 /// Returns whether a server that has no such route, or a proxy, gives this response by itself.
 fn is_from_elsewhere(raw: &RawResponse) -> bool {
-    matches!(
+    let is_route_missing = matches!(
         raw.status,
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED
-    ) || raw.status.is_client_error() && is_page(&raw.headers, &raw.body.bytes)
+    );
+    raw.status.is_client_error() && is_page(&raw.headers, &raw.body.bytes)
+        || is_route_missing && says_no_more_than_the_status(raw)
+}
+
+/// Frameworks answer for a route they do not have with the name of the status, as text or in a field of JSON. An application
+/// that denies an upload gives its reason.
+fn says_no_more_than_the_status(raw: &RawResponse) -> bool {
+    let body = &raw.body.bytes;
+    let Ok(text) = str::from_utf8(body) else {
+        return true;
+    };
+    let fields: Option<serde_json::Map<String, serde_json::Value>> =
+        serde_json::from_str(text).ok();
+    match fields {
+        None => is_name_of_status(text, raw.status),
+        Some(fields) => {
+            let mut texts = fields.values().filter_map(serde_json::Value::as_str);
+            fields.is_empty() || texts.any(|text| is_name_of_status(text, raw.status))
+        }
+    }
+}
+
+/// `Not Found`, `404 Not Found`, `404 page not found` or nothing.
+fn is_name_of_status(text: &str, status: StatusCode) -> bool {
+    let text = text.trim();
+    let text = text.strip_prefix(status.as_str()).unwrap_or(text).trim();
+    let text = text.trim_end_matches(['.', '!']);
+    let reason = status.canonical_reason().unwrap_or_default();
+    text.is_empty()
+        || text.eq_ignore_ascii_case(reason)
+        || text.eq_ignore_ascii_case("page not found")
 }
 
 /// Ignores a 4xx to progress, which is sent again soon; everything else is a failure.

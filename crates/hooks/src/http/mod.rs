@@ -52,8 +52,8 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 /// - [`Format::Auto`]: 2xx with an empty body or plain text allows; JSON is parsed as a version 2
 ///   response, and everything else is a failure ([`response_json`](crate::response_json)).
 ///   4xx rejects, and the client gets the status and body; a version 2 response with `RejectUpload` in
-///   the body applies instead. 408 and 425 are failures, and without such a response also 404, 405 and any
-///   4xx with an HTML page, which a wrong address gives.
+///   the body applies instead. 408 and 425 are failures, and without such a response also what a wrong address gives: a
+///   404 or 405 without a reason, and any 4xx with an HTML page.
 /// - [`Format::V2`]: 2xx with a JSON object and its Content-Type is the response, everything else
 ///   is a failure. For events other than progress, any 2xx is enough.
 /// - [`Format::V1`]: a status below 400 allows, whatever the body. The client of a blocking hook

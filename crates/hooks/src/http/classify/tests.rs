@@ -409,6 +409,14 @@ fn answers_that_no_hook_gives_are_failures() {
             (Format::Auto, 404, html, PAGE),
             (Format::Auto, 404, "text/plain", "404 page not found\n"),
             (Format::Auto, 404, JSON, r#"{"detail":"Not Found"}"#),
+            (Format::Auto, 404, "text/plain", "Not Found"),
+            (
+                Format::Auto,
+                404,
+                JSON,
+                r#"{"statusCode":404,"error":"Not Found","message":"Route POST:/hooks not found"}"#,
+            ),
+            (Format::Auto, 404, JSON, "{}"),
             (Format::Auto, 404, "", ""),
             (
                 Format::Auto,
@@ -467,6 +475,18 @@ fn answers_that_no_hook_gives_are_failures() {
     // PHP gives plain text the type of HTML.
     let response = classify(Format::Auto, PreCreate, (403, html, "no")).unwrap();
     assert!(response.reject_upload);
+    // The reasons of an application.
+    for (status, kind, body) in [
+        (404, JSON, r#"{"detail":"There is no project cellar."}"#),
+        (404, "text/plain", "no such project"),
+        (405, JSON, r#"{"message":"this project takes links only"}"#),
+    ] {
+        let response = classify(Format::Auto, PreCreate, (status, kind, body)).unwrap();
+        assert!(response.reject_upload, "{body}");
+        let reply = response.client_response;
+        assert_eq!(reply.status.unwrap(), status);
+        assert_eq!(reply.body.unwrap(), body);
+    }
     // A compressed page.
     let mut packed = raw(403, html, "");
     packed.body.bytes = Bytes::from_static(GZIP);
