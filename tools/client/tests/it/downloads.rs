@@ -148,6 +148,8 @@ async fn another_run_continues_and_a_changed_file_starts_anew() {
         assert!(!path.exists());
         if changes {
             let state = dir.path().join("file.part-state");
+            // It may still be storing its state.
+            std::fs::File::open(&state).unwrap().lock().unwrap();
             let text = std::fs::read_to_string(&state).unwrap();
             // The ETag of another file, as long as its own.
             let start = text.rfind("\\\"\",\"length").unwrap() - 2;
