@@ -42,7 +42,9 @@ test('kill -9 right after the last byte loses no completion', { timeout: 120_000
     if (offset < SIZE) {
       unfinished += 1
       const job = await caller.job(id)
-      assert.ok(['started', 'progress'].includes(job.state), job.state)
+      // The last bytes count with the completion, which may have run since.
+      const isWithheld = offset >= SIZE - 256
+      assert.ok(['started', 'progress'].includes(job.state) || (isWithheld && job.state === 'completed'), job.state)
       assert.equal((await append(url, offset, data.subarray(offset))).status, 204)
     }
     // By the reconciliation at startup, not by a later one.
