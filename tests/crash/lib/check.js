@@ -1,25 +1,13 @@
 // Invariants after each start and at the end.
 
 import assert from 'node:assert/strict'
-import { setTimeout as sleep } from 'node:timers/promises'
-
 import { ask } from './request.js'
-
-/** A completion that was interrupted runs once more, and tells an offset below the end while it does. */
-async function settledHead(upload) {
-  for (let attempt = 0; ; attempt += 1) {
-    const found = await ask('HEAD', upload.url)
-    const isBelow = found.status === 200 && Number(found.headers['upload-offset'] ?? 0) < upload.acknowledged
-    if (!isBelow || upload.acknowledged !== upload.length || attempt === 100) return found
-    await sleep(100)
-  }
-}
 
 /** Acknowledged data exists with the right bytes; terminated uploads do not exist. */
 export async function checkUploads(servers, store, uploads) {
   for (const upload of uploads) {
     const { state, acknowledged } = upload
-    const { status, headers } = await settledHead(upload)
+    const { status, headers } = await ask('HEAD', upload.url)
     if (status === 423) continue
     // An upload that is being terminated is there, or gone, or in between.
     if (upload.state === 'ending') {

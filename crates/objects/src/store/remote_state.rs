@@ -272,10 +272,13 @@ impl<C: Cloud> Inner<C> {
         if self.options.shared && self.writes_once() {
             self.learn_tail_writers(&mut remote.info, &tails).await?;
         }
-        let start = tails.iter().map(|tail| tail.part.start).max();
-        let parts = match start.filter(|_| !self.writes_once()) {
-            Some(start) => self.list_hidden_parts(&remote, parts, start).await?,
-            None => parts,
+        let parts = match self.writes_once() {
+            true => parts,
+            false => {
+                let start = tails.iter().map(|tail| tail.part.start).max();
+                self.list_hidden_parts(&remote, parts, start.unwrap_or(0))
+                    .await?
+            }
         };
         match parts {
             Some(mut parts) => {
@@ -388,8 +391,10 @@ impl<C: Cloud> Inner<C> {
         }
     }
 
-    /// Garage may list no parts while another process completes the upload, whose offset must not fall: there are parts
-    /// if the incomplete one has a start.
+    /// Garage may list no parts of an upload that another process completes or has just completed, whose offset must not
+    /// fall: it reads the upload and its parts at the same time, and may get the first as it was before and the others as
+    /// they are after. Asked again, it tells that the multipart upload is over. Where its nodes do not agree that soon,
+    /// there are parts at least if the incomplete one has a start.
     async fn list_hidden_parts(
         &self,
         remote: &RemoteState,
@@ -399,6 +404,10 @@ impl<C: Cloud> Inner<C> {
         let Some(multipart) = &remote.multipart else {
             return Ok(parts);
         };
+        if self.has_copies() && parts.as_ref().is_some_and(Vec::is_empty) {
+            let listed = self.list_parts(remote.id(), &remote.object_ref, multipart);
+            parts = listed.await?;
+        }
         let mut waits = COMPLETION_POLL_DELAYS.iter();
         while start > 0 && parts.as_ref().is_some_and(Vec::is_empty) {
             let Some(wait) = waits.next() else {

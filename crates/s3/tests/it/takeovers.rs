@@ -277,8 +277,10 @@ async fn the_offset_does_not_fall_while_another_node_completes_the_upload() {
             Ok(offset) => assert_eq!((offset, len), (len as u64, 20 * KIB)),
             Err(error) => assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}"),
         }
+        // Its incomplete part was read before, and Garage lists no parts once.
+        let hidden = usize::from(!is_safe);
         assert_eq!(
-            load(&options, &upload.id, 0).await.unwrap(),
+            load(&options, &upload.id, hidden).await.unwrap(),
             bytes.len() as u64
         );
         let part = format!("up/{}.part", upload.id.as_str().split('+').next().unwrap());
@@ -286,7 +288,7 @@ async fn the_offset_does_not_fall_while_another_node_completes_the_upload() {
         let kept = client(&moto.access()).head_object(&part).await;
         assert!(kept.is_err(), "the incomplete part is still there");
         // Only where the service may hide parts for longer, the object is asked for.
-        for hidden in [0, 2, usize::MAX].into_iter().filter(|_| !is_safe) {
+        for hidden in [0, 1, 2, usize::MAX].into_iter().filter(|_| !is_safe) {
             let found = load(&options, &upload.id, hidden).await;
             assert_eq!(found.unwrap(), bytes.len() as u64, "{hidden}");
         }

@@ -155,6 +155,8 @@ export async function anytime(t, row) {
   })
   await Promise.all([playing, killing]).catch(async (error) => {
     failed = true
+    // No server is started after those that run have been stopped.
+    await Promise.allSettled([playing, killing])
     const id = error.message.match(/files\/([0-9a-f]{32})/)?.[1]
     if (id && store.all) {
       const all = [...await store.all()].filter(([name]) => name.includes(id))
