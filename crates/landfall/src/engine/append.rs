@@ -76,7 +76,9 @@ impl Engine {
     /// disconnected yields, so that a client whose old connection hangs gets through at once.
     ///
     /// Sets when the upload expires, if that is known: see [`Self::expiry_after`].
-    pub(crate) async fn append<B: RequestBody + Unpin>(
+    ///
+    /// Not an `async fn`: its future would store the arguments twice.
+    pub(crate) fn append<B: RequestBody + Unpin>(
         self: &Arc<Self>,
         context: &RequestContext,
         id: &UploadId,
@@ -84,144 +86,148 @@ impl Engine {
         observer: Option<&BoxedObserver<'_>>,
         body: &mut B,
         expires: &mut Option<SystemTime>,
-    ) -> Result<(Arc<Upload>, u64, HookReply), Error> {
-        let _in_flight = self.enter_transfer()?;
-        let body = &mut PeekedBody::new(body);
-        if let Some(completing) = self.live.repeatable(id) {
-            // Boxed because it is rare: the largest branch sets the size of every request's future.
-            let joined = Box::pin(self.join_completion(&completing, request, body)).await;
-            if let Some((upload, reply)) = joined? {
-                let offset = upload.length.unwrap_or_default();
-                *expires = self.expiry(&upload, offset, SystemTime::now());
-                return Ok((upload, offset, reply));
+    ) -> impl Future<Output = Result<(Arc<Upload>, u64, HookReply), Error>> {
+        async move {
+            let _in_flight = self.enter_transfer()?;
+            let body = &mut PeekedBody::new(body);
+            if let Some(completing) = self.live.repeatable(id) {
+                // Boxed because it is rare: the largest branch sets the size of every request's future.
+                let joined = Box::pin(self.join_completion(&completing, request, body)).await;
+                if let Some((upload, reply)) = joined? {
+                    let offset = upload.length.unwrap_or_default();
+                    *expires = self.expiry(&upload, offset, SystemTime::now());
+                    return Ok((upload, offset, reply));
+                }
             }
-        }
-        let permit = self.transfer_permit().await?;
-        let (mut starting, is_live) = self.live.start(id);
-        let lease = self.lease_for_append(id, request, body, is_live).await?;
-        let store = self.composer.store();
-        let (append, mut upload, was_complete, mut offset) = {
-            let resumed = store.resume(id, lease.fence());
-            let (snapshot, append) = Self::while_held(&lease, resumed).await?;
-            *expires = self.check_usable(&snapshot).await?;
-            // The bytes must be written at the offset that was checked.
-            if append.offset() != snapshot.offset {
-                return Err(ProblemKind::Locked.into());
+            let permit = self.transfer_permit().await?;
+            let (mut starting, is_live) = self.live.start(id);
+            let lease = self.lease_for_append(id, request, body, is_live).await?;
+            let store = self.composer.store();
+            let (append, mut upload, was_complete, mut offset) = {
+                let resumed = store.resume(id, lease.fence());
+                let (snapshot, append) = Self::while_held(&lease, resumed).await?;
+                *expires = self.check_usable(&snapshot).await?;
+                // The bytes must be written at the offset that was checked.
+                if append.offset() != snapshot.offset {
+                    return Err(ProblemKind::Locked.into());
+                }
+                let (was_complete, offset) = (snapshot.is_complete(), snapshot.stated_offset());
+                (append, snapshot.upload, was_complete, offset)
+            };
+            let mut bounds = match self.check_append(&upload, offset, request) {
+                Ok(bounds) => bounds,
+                Err(error) if !request.head.ends_beyond_length => return Err(error),
+                Err(error) => {
+                    drop(append);
+                    // Boxed because it is rare, as below.
+                    return Err(Box::pin(
+                        self.end_beyond_length(context, upload, offset, lease, error),
+                    )
+                    .await);
+                }
+            };
+            if upload.unannounced {
+                // Its client has learned the URL nevertheless. Boxed because it is rare.
+                upload = Box::pin(self.set_unannounced(upload, false, &lease)).await?;
             }
-            let (was_complete, offset) = (snapshot.is_complete(), snapshot.stated_offset());
-            (append, snapshot.upload, was_complete, offset)
-        };
-        let mut bounds = match self.check_append(&upload, offset, request) {
-            Ok(bounds) => bounds,
-            Err(error) if !request.head.ends_beyond_length => return Err(error),
-            Err(error) => {
-                drop(append);
-                // Boxed because it is rare, as below.
+            let max_content = request.max_content;
+            let head = &mut request.head;
+            let (end, is_verified) = (head.end, head.checksum.is_present());
+            if !was_complete && self.must_prepare_completion(&upload, head) {
+                // Boxed because it is rare: the largest branch sets the size of every request's future.
+                upload = Box::pin(self.prepare_completion(upload, head.repr_digest.take(), &lease))
+                    .await?;
+            }
+            // With a checksum, the length is declared only after the bytes are verified.
+            let declares_late = is_verified || request.content_length.is_none();
+            if !declares_late {
+                upload = self.declare(upload, &bounds, end, &lease).await?;
+            }
+            let reached = can_complete(bounds.length, offset, request.content_length);
+            let reached = reached.filter(|_| !upload.awaits_end || bounds.ends);
+            let mut is_prepared = !was_complete && reached.is_some();
+            if is_prepared && let Some(length) = reached {
+                let completed = [(EventKind::Completed, length)];
+                self.prepare_kinds(&completed, &upload, context).await?;
+            }
+            // An upload that waits for its completion has told no offset at its end.
+            let (start, told) = (offset, if was_complete { 0 } else { offset });
+            let (told, interruption) =
+                if bounds.remaining > 0 || request.content_length != Some(0) || is_verified {
+                    let mut body_stream = BodyStream {
+                        body,
+                        content_length: request.content_length,
+                        limits_request: max_content < bounds.remaining,
+                        checksum: &mut head.checksum,
+                        observer,
+                    };
+                    let received = self
+                        .receive(
+                            context,
+                            &upload,
+                            append,
+                            &lease,
+                            bounds.remaining.min(max_content),
+                            &mut body_stream,
+                        )
+                        .await;
+                    starting.disarm();
+                    let received = received?;
+                    if !was_complete {
+                        offset = received.offset;
+                    }
+                    *expires = self.expiry(&upload, offset, SystemTime::now());
+                    (received.told, received.interruption)
+                } else {
+                    (told, None)
+                };
+            let is_overrun = matches!(interruption, Some(Interruption::Overrun));
+            let is_wrong = is_overrun
+                || matches!(interruption, Some(Interruption::Checksum(_)))
+                || (is_verified && interruption.is_some());
+            let is_cut = interruption.is_some() && end == DeclaredEnd::WithContent;
+            if declares_late && !is_wrong && !is_cut {
+                bounds.ends &= bounds.length == Some(offset);
+                upload = self.declare(upload, &bounds, end, &lease).await?;
+            }
+            if is_overrun {
+                let error = Error::beyond_length(bounds.length, false);
+                if !bounds.ends_beyond_length {
+                    return Err(error);
+                }
                 return Err(Box::pin(
                     self.end_beyond_length(context, upload, offset, lease, error),
                 )
                 .await);
             }
-        };
-        if upload.unannounced {
-            // Its client has learned the URL nevertheless. Boxed because it is rare.
-            upload = Box::pin(self.set_unannounced(upload, false, &lease)).await?;
-        }
-        let max_content = request.max_content;
-        let head = &mut request.head;
-        let (end, is_verified) = (head.end, head.checksum.is_present());
-        if !was_complete && self.must_prepare_completion(&upload, head) {
-            // Boxed because it is rare: the largest branch sets the size of every request's future.
-            upload =
-                Box::pin(self.prepare_completion(upload, head.repr_digest.take(), &lease)).await?;
-        }
-        // With a checksum, the length is declared only after the bytes are verified.
-        let declares_late = is_verified || request.content_length.is_none();
-        if !declares_late {
-            upload = self.declare(upload, &bounds, end, &lease).await?;
-        }
-        let reached = can_complete(bounds.length, offset, request.content_length);
-        let reached = reached.filter(|_| !upload.awaits_end || bounds.ends);
-        let mut is_prepared = !was_complete && reached.is_some();
-        if is_prepared && let Some(length) = reached {
-            let completed = [(EventKind::Completed, length)];
-            self.prepare_kinds(&completed, &upload, context).await?;
-        }
-        // An upload that waits for its completion has told no offset at its end.
-        let (start, mut told) = (offset, if was_complete { 0 } else { offset });
-        let mut interruption = None;
-        if bounds.remaining > 0 || request.content_length != Some(0) || is_verified {
-            let mut body_stream = BodyStream {
-                body,
-                content_length: request.content_length,
-                limits_request: max_content < bounds.remaining,
-                checksum: &mut head.checksum,
-                observer,
-            };
-            let received = self
-                .receive(
-                    context,
-                    &upload,
-                    append,
-                    &lease,
-                    bounds.remaining.min(max_content),
-                    &mut body_stream,
-                )
-                .await;
-            starting.disarm();
-            let received = received?;
-            if !was_complete {
-                offset = received.offset;
+            if let Some(interruption) = interruption {
+                let error = self.interrupted(context, &upload, offset, lease, interruption);
+                return Err(Box::pin(error).await);
+            }
+            if end == DeclaredEnd::WithContent && upload.length != Some(offset) {
+                upload = Box::pin(self.declare_reached(context, &upload, offset, &lease)).await?;
+                is_prepared = true;
+            }
+            // Hooks may take long; other transfers can use the permit meanwhile, and HEAD waits for no start.
+            drop((starting, permit));
+            let mut reply = None;
+            if upload.is_complete_at(offset) {
+                let finished = upload.clone();
+                let how = Finishing {
+                    fresh: !was_complete,
+                    is_prepared,
+                    knows_url: true,
+                    received: Received {
+                        start,
+                        told,
+                        is_creation: false,
+                    },
+                };
+                reply = self.finish(context, finished, lease, how).await?;
             }
             *expires = self.expiry(&upload, offset, SystemTime::now());
-            told = received.told;
-            interruption = received.interruption;
+            Ok((upload, offset, reply))
         }
-        let is_overrun = matches!(interruption, Some(Interruption::Overrun));
-        let is_wrong = is_overrun
-            || matches!(interruption, Some(Interruption::Checksum(_)))
-            || (is_verified && interruption.is_some());
-        let is_cut = interruption.is_some() && end == DeclaredEnd::WithContent;
-        if declares_late && !is_wrong && !is_cut {
-            bounds.ends &= bounds.length == Some(offset);
-            upload = self.declare(upload, &bounds, end, &lease).await?;
-        }
-        if is_overrun {
-            let error = Error::beyond_length(bounds.length, false);
-            if !bounds.ends_beyond_length {
-                return Err(error);
-            }
-            return Err(
-                Box::pin(self.end_beyond_length(context, upload, offset, lease, error)).await,
-            );
-        }
-        if let Some(interruption) = interruption {
-            let error = self.interrupted(context, &upload, offset, lease, interruption);
-            return Err(Box::pin(error).await);
-        }
-        if end == DeclaredEnd::WithContent && upload.length != Some(offset) {
-            upload = Box::pin(self.declare_reached(context, &upload, offset, &lease)).await?;
-            is_prepared = true;
-        }
-        // Hooks may take long; other transfers can use the permit meanwhile, and HEAD waits for no start.
-        drop((starting, permit));
-        let mut reply = None;
-        if upload.is_complete_at(offset) {
-            let finished = upload.clone();
-            let how = Finishing {
-                fresh: !was_complete,
-                is_prepared,
-                knows_url: true,
-                received: Received {
-                    start,
-                    told,
-                    is_creation: false,
-                },
-            };
-            reply = self.finish(context, finished, lease, how).await?;
-        }
-        *expires = self.expiry(&upload, offset, SystemTime::now());
-        Ok((upload, offset, reply))
     }
 
     /// Content beyond the length ends an incomplete upload (IETF draft, section 4.1.3).

@@ -5,7 +5,7 @@
 //! completion is completed first, and an interrupted write, which the store may lose, is repeated.
 //!
 //! HEAD does not wait for longer than [`ANSWER_TIMEOUT`], whatever the store does: another process may complete the
-//! upload, or this one after a crash. What it has begun goes on, and the next HEAD gets the result.
+//! upload, or this one after a crash. A task then asks again, without a limit, and the next HEAD gets the result.
 
 use std::{
     sync::Arc,
@@ -134,32 +134,26 @@ impl Engine {
             Ok(Some(found)) => return found,
             Err(()) => return self.tell(id),
         }
-        let (engine, context, name) = (self.clone(), context.clone(), id.clone());
-        // It may outlive this request.
-        let mut inspected = Box::pin(async move { engine.inspect(&context, &name).await });
         let limit = ANSWER_TIMEOUT.saturating_sub(since.elapsed());
-        match timeout(limit.max(MIN_TIMEOUT), &mut inspected).await {
+        match timeout(limit.max(MIN_TIMEOUT), self.inspect(context, id)).await {
             Ok(Err(error)) if error.problem().kind == ProblemKind::Locked => self.tell(id),
             Ok(found) => found,
             Err(_) => {
-                self.inspect_late(id, inspected);
+                self.inspect_late(context, id);
                 self.tell(id)
             }
         }
     }
 
-    fn inspect_late(
-        self: &Arc<Self>,
-        id: &UploadId,
-        inspected: impl Future<Output = Result<Inspected, Error>> + Send + 'static,
-    ) {
+    /// Begins anew, so that requests that are answered in time need no task and no allocation.
+    fn inspect_late(self: &Arc<Self>, context: &RequestContext, id: &UploadId) {
         // Otherwise a completion runs by itself.
         if self.live.completing(id).is_some() || !self.live.begin_late(id) {
             return;
         }
-        let (engine, name) = (self.clone(), id.clone());
+        let (engine, context, name) = (self.clone(), context.clone(), id.clone());
         let late = async move {
-            let found = inspected.await;
+            let found = engine.inspect(&context, &name).await;
             engine.live.end_late(&name, Some(found));
         };
         if !self.try_detach(&Handle::current(), late) {
