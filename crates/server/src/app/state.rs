@@ -23,7 +23,8 @@ pub(super) fn node_name(settings: &Settings) -> String {
     })
 }
 
-/// SQLite is not safe there. Checks the nearest existing ancestor.
+/// Returns whether a path is on a network file system, where SQLite is not safe, and where acknowledged bytes may be in the
+/// memory of one machine alone. Checks the nearest existing ancestor.
 pub(super) fn is_on_network(path: &Path) -> bool {
     /// Magic numbers of NFS, SMB, CIFS, SMB2, Ceph, 9p and AFS.
     const OVER_NETWORK: [i64; 7] = [
@@ -41,7 +42,23 @@ pub(super) fn is_on_network(path: &Path) -> bool {
     found.is_some_and(|magic| OVER_NETWORK.contains(&magic))
 }
 
+/// Says what a directory on a network file system needs if several machines serve it.
+fn advice_on_network(settings: &Settings) -> Option<&'static str> {
+    let is_local = !settings.uses_directory() || settings.leases.kind == LeaseKind::Memory;
+    (!is_local && settings.storage.durability != Durability::Every).then_some(
+        "the uploads are on a network file system: what this server has acknowledged may be in the memory of this \
+         machine alone when another one takes over; use --durability every, or --lease memory if this server is the \
+         only one",
+    )
+}
+
 pub(super) fn warn_about_location(settings: &Settings) {
+    let uploads = &settings.storage.upload_dir;
+    if let Some(advice) = advice_on_network(settings)
+        && is_on_network(uploads)
+    {
+        tracing::warn!(directory = %uploads.display(), "{advice}");
+    }
     let Database::Sqlite(file) = settings.database() else {
         return;
     };
@@ -264,6 +281,23 @@ pub(super) mod tests {
             file("/s/landfall.db")
         );
         assert_eq!(settings(&["-database=/d.db"]).database(), file("/d.db"));
+    }
+
+    #[test]
+    fn a_shared_directory_on_a_network_needs_synced_bytes() {
+        for (args, is_told) in [
+            (&[][..], true),
+            (&["-lease=redis://r"], true),
+            (&["-lease=redis://r", "-durability=every"], false),
+            (&["-lease=memory"], false),
+            (&["-s3-bucket=b"], false),
+        ] {
+            assert_eq!(
+                advice_on_network(&settings(args)).is_some(),
+                is_told,
+                "{args:?}"
+            );
+        }
     }
 
     #[test]

@@ -75,7 +75,8 @@ group! {
     pub struct Leases at leases;
     kind: LeaseKind = bucket::lease, "lease", Text("auto|memory|store|URL"), "auto", SecretInUrl
         => "Lease backend: memory (single node), store (lock files or bucket objects), a redis://, \
-            rediss:// (TLS) or postgres:// URL. auto: store for a directory, memory for a bucket.";
+            rediss:// (TLS) or postgres:// URL. auto: store for a directory, memory for a bucket. \
+            Servers that share a directory on NFS need --durability every, too.";
     ttl: Option<Duration> = bucket::lease_ttl, "lease-ttl", Time, "0"
         => "Time after which the leases of a dead node expire, in a bucket, Redis or PostgreSQL. \
             All nodes must use the same. 0: 5s in Redis and PostgreSQL, 15s in a bucket.";
