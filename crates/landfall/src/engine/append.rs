@@ -76,8 +76,10 @@ impl Engine {
     /// disconnected yields, so that a client whose old connection hangs gets through at once.
     ///
     /// Sets when the upload expires, if that is known: see [`Self::expiry_after`].
-    ///
-    /// Not an `async fn`: its future would store the arguments twice.
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "the future of an async fn stores the arguments twice"
+    )]
     pub(crate) fn append<B: RequestBody + Unpin>(
         self: &Arc<Self>,
         context: &RequestContext,
