@@ -12,6 +12,7 @@ use landfall::{
     Composer, Config, Handler,
     event::EventKind,
     hook::{CreateDecision, Decision},
+    lease::{Locker as _, MemoryLocker},
     store::{MemoryStore, Store},
     upload::UploadId,
 };
@@ -222,10 +223,15 @@ impl<'a> Client<'a> {
     }
 
     async fn patch(&self, offset: u64) -> Reply {
+        self.patch_until(offset, LENGTH).await
+    }
+
+    async fn patch_until(&self, offset: u64, end: u64) -> Reply {
         let at = offset.to_string();
         let mut fields = self.protocol.of_content(true);
         fields.push((OFFSET, &at));
-        let rest = content().slice(usize::try_from(offset).unwrap()..);
+        let [from, to] = [offset, end].map(|at| usize::try_from(at).unwrap());
+        let rest = content().slice(from..to);
         let url = self.url.as_deref().unwrap();
         self.site
             .send(Method::PATCH, url, &fields, Some(rest))
@@ -463,6 +469,39 @@ async fn the_last_bytes_count_with_the_completion() {
             assert_eq!(client.patch(7).await.status(), 409);
         })
         .await;
+    }
+}
+
+/// The node that has received the last bytes stands still, and another one, which knows nothing of what was told,
+/// completes the upload.
+#[tokio::test(start_paused = true)]
+async fn the_offset_does_not_fall_at_another_node() {
+    let slow = Duration::from_secs(60);
+    let site = Site::new(Slow::Store, slow);
+    let mut client = Client::new(&site, Protocol::Tus);
+    client.create().await.unwrap();
+    assert_eq!(client.patch_until(0, LENGTH - 2).await.status(), 204);
+    assert_eq!(client.patch(LENGTH - 2).await.status(), 504);
+    assert_eq!(client.head().await.number(OFFSET), Some(LENGTH - 2));
+
+    site.faults.plan(StoreCall::Finish, Fault::Slow(slow));
+    let shared: Arc<dyn Store> = site.store.clone();
+    // The lease was lost, and the fence of the next one is larger.
+    let leases = MemoryLocker::new();
+    for _ in 0..10 {
+        drop(leases.try_acquire(&UploadId::random()).await.unwrap());
+    }
+    let composer = Composer::join_shared(shared).with_locker(leases);
+    let config = Config::new(composer).sink(site.events.clone());
+    let other = Site {
+        handler: Handler::new(config).unwrap(),
+        store: site.store.clone(),
+        events: site.events.clone(),
+        faults: site.faults.clone(),
+    };
+    client.site = &other;
+    for _ in 0..3 {
+        assert_eq!(client.head().await.number(OFFSET), Some(LENGTH - 1));
     }
 }
 

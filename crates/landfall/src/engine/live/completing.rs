@@ -96,12 +96,8 @@ impl Completing {
         let offset = length
             .saturating_sub(MAX_WITHHELD)
             .max(received.told)
-            // An earlier attempt to complete it has received all bytes.
-            .max(if received.start < length {
-                received.start
-            } else {
-                0
-            })
+            // If an earlier request has received all bytes, its process may have told any offset below the length.
+            .max(received.start.min(length.saturating_sub(1)))
             .max(told);
         Self {
             upload,
