@@ -11,7 +11,9 @@
 //!
 //! So the last bytes count only with the completion: HEAD tells an offset below the length, which grows by one with
 //! each response. A request that sends the rest from there, or repeats the one that began the completion, joins it. Where no
-//! byte is left to send, a client of the draft learns that the upload is not complete, and one of tus gets 423.
+//! byte is left to send, a client of the draft learns that the upload is not complete, and one of tus gets 423. So it is,
+//! too, if an earlier request has received all bytes, perhaps of a process that died: it may have told any offset, even the
+//! length, which was declared later. Offsets do not fall.
 
 use std::{
     sync::{
@@ -50,7 +52,7 @@ const MAX_KEPT: usize = 64;
 /// What is known of a request that has received all bytes of an upload.
 #[derive(Debug, Default, Clone, Copy)]
 pub(in crate::engine) struct Received {
-    /// Where its content began.
+    /// Where its content began: the length, if it brought no byte.
     pub(in crate::engine) start: u64,
     /// The largest offset that was told while it ran.
     pub(in crate::engine) told: u64,
@@ -96,8 +98,8 @@ impl Completing {
         let offset = length
             .saturating_sub(MAX_WITHHELD)
             .max(received.told)
-            // If an earlier request has received all bytes, its process may have told any offset below the length.
-            .max(received.start.min(length.saturating_sub(1)))
+            // The length, if an earlier request has received all bytes.
+            .max(received.start)
             .max(told);
         Self {
             upload,
