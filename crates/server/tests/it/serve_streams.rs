@@ -199,7 +199,8 @@ impl<C: StreamClient> UrlSession<'_, C> {
         assert_eq!(response.headers()["cache-control"], "no-store");
         let offset = number(&response, "upload-offset") as usize;
         let is_complete = response.headers()["upload-complete"] == "?1";
-        assert_eq!(is_complete, offset == FILE.len(), "{response:?}");
+        // All bytes may be stored while the completion still runs: the next request waits for it.
+        assert!(!is_complete || offset == FILE.len(), "{response:?}");
         offset
     }
 }
