@@ -504,6 +504,11 @@ async fn the_offset_does_not_fall_at_another_node() {
         let reply = client.head().await;
         assert_eq!((reply.status(), reply.number(OFFSET)), (423, None));
     }
+    // It is that node's completion which is told, not a lease that is taken.
+    client.protocol = Protocol::Draft("8");
+    let reply = client.head().await;
+    assert_eq!(reply.number(OFFSET), Some(LENGTH));
+    assert_eq!(reply.text("upload-complete"), Some("?0"));
 }
 
 #[tokio::test(start_paused = true)]
