@@ -1,8 +1,8 @@
 //! The state of an upload, as HEAD, GET and the application see it.
 //!
 //! It waits for no lease: the offset of a running writer is read from memory. An upload whose completion runs is reported
-//! as locked, and to HEAD with an [offset below its length](super::live::completing). If the lease is free, an interrupted
-//! completion is completed first, and an interrupted write, which the store may lose, is repeated.
+//! as locked, and to HEAD with an [offset](super::live::completing) that is not complete yet. If the lease is free, an
+//! interrupted completion is completed first, and an interrupted write, which the store may lose, is repeated.
 //!
 //! HEAD does not wait for longer than [`ANSWER_TIMEOUT`], whatever the store does: another process may complete the
 //! upload, or this one after a crash. A task then asks again, without a limit, and the next HEAD gets the result.

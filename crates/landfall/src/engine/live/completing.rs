@@ -11,9 +11,9 @@
 //!
 //! So the last bytes count only with the completion: HEAD tells an offset below the length, which grows by one with
 //! each response. A request that sends the rest from there, or repeats the one that began the completion, joins it. Where no
-//! byte is left to send, a client of the draft learns that the upload is not complete, and one of tus gets 423. So it is,
-//! too, if an earlier request has received all bytes, perhaps of a process that died: it may have told any offset, even the
-//! length, which was declared later. Offsets do not fall.
+//! byte is left to send, a client of the draft learns that the upload is not complete, and one of tus gets 423. The same
+//! holds if an earlier request received all bytes: its process, which may have died, may have told any offset, even the
+//! length if it was declared later, and offsets never fall.
 
 use std::{
     sync::{
